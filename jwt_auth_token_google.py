@@ -1,0 +1,184 @@
+"""REST API authorizer (TOKEN): admits requests that carry a Google ID token.
+
+Environment
+    GOOGLE_CLIENT_ID       required   OAuth client id that the token must be for; several with commas
+    GOOGLE_HOSTED_DOMAINS  optional   comma-separated Google Workspace domains: the claim "hd" must be one of them
+                                      (an e-mail address that ends in a domain proves nothing)
+    ALLOWED_RESOURCE_ARNS  optional   comma-separated method ARNs that a valid token may call, with the wildcards
+                                      * (any characters, "/" too) and ? (one); default: every method of the stage
+
+Layer        google_auth (google-auth, requests)
+Permissions  CloudWatch Logs only; no VPC without a way to the internet: Google's certificates are fetched
+Answers      401  no token, or one that is not valid (raises Exception("Unauthorized"))
+             403  a valid token, and a method that ALLOWED_RESOURCE_ARNS does not list
+             500  Google's certificates cannot be had, or a setting is missing or bad (the log says which)
+Token source Authorization: "Bearer <ID token>", or the bare token
+Caching      safe at any TTL: the policy depends on the token and the stage, never on the method that asked.
+             A cached answer can outlive the token's "exp" by the TTL at most.
+Certificates kept as long as Google's Cache-Control says; fetched again then, or for a new key id, but only once in
+             60 seconds while there are usable ones, which those that expired less than a day ago are
+Principal    "sub", which never changes; an e-mail address can (developers.google.com/identity/openid-connect)
+"""
+
+import fnmatch
+import json
+import logging
+import os
+import re
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import google.auth.crypt
+import google.auth.jwt
+import requests
+from google.oauth2 import id_token
+
+logger = logging.getLogger()
+logger.setLevel(logging.INFO)
+
+GOOGLE_CLIENT_IDS = os.environ.get("GOOGLE_CLIENT_ID", "").replace(",", " ").split()
+if not GOOGLE_CLIENT_IDS:  # google-auth would take a token for any audience
+    raise ValueError("GOOGLE_CLIENT_ID must be set: the OAuth client id that your users sign in to")
+
+GOOGLE_HOSTED_DOMAINS = os.environ.get("GOOGLE_HOSTED_DOMAINS", "").lower().replace(",", " ").split()
+if os.environ.get("GOOGLE_HOSTED_DOMAINS") and not GOOGLE_HOSTED_DOMAINS:
+    raise ValueError("GOOGLE_HOSTED_DOMAINS must list domains, separated by commas, or be empty")
+
+ALLOWED_RESOURCE_ARNS = [arn.strip() for arn in os.environ.get("ALLOWED_RESOURCE_ARNS", "").split(",")]
+if ALLOWED_RESOURCE_ARNS == [""]:
+    ALLOWED_RESOURCE_ARNS = []
+if not all(arn.startswith(("arn:", "*")) and len(arn) <= 512 for arn in ALLOWED_RESOURCE_ARNS):
+    raise ValueError("ALLOWED_RESOURCE_ARNS must list method ARNs of at most 512 characters each, separated by commas")
+
+CERTIFICATES_URL = "https://www.googleapis.com/oauth2/v1/certs"
+FETCH_TIMEOUT = (2, 3)  # seconds to connect, seconds between two reads
+DEFAULT_LIFETIME = 300  # seconds, for an answer without max-age
+DAY = 86400  # seconds: certificates count as fresh, and after that as usable, for no longer
+REFETCH_INTERVAL = 60  # seconds between two attempts while there are usable certificates
+OUTAGE_PAUSE = 10  # seconds without an attempt after one that hung, while there are none
+CLOCK_SKEW = 10  # seconds
+
+# Times in Unix seconds: the monotonic clock may stand still while an execution environment is frozen.
+held: dict[str, Any] = {"certificates": {}, "request": None, "expires": 0.0, "attempted": 0.0, "paused_until": 0.0}
+
+
+def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    """Answer a TOKEN authorizer event with an IAM policy, or raise Exception("Unauthorized"), a 401."""
+    token = bearer_token(event.get("authorizationToken"))
+    refresh_certificates(key_id(token))
+    claims = google_claims(token)
+    return policy(claims["sub"], event["methodArn"], {"email": claims["email"], "authorized": True})
+
+
+def bearer_token(value: object) -> str:
+    """Return the token of an Authorization value, with or without the scheme, or "" (RFC 6750 §2.1)."""
+    if not isinstance(value, str):
+        return ""
+    scheme, _, token = value.partition(" ")
+    return token.strip(" ") if scheme.lower() == "bearer" else value
+
+
+def key_id(token: str) -> str:
+    """Return the "kid" of a token's header, or raise Exception("Unauthorized") (RFC 7515 §4.1.4)."""
+    try:
+        kid = google.auth.jwt.decode_header(token)["kid"]
+    except Exception as error:
+        logger.info("refused: %s", type(error).__name__)
+        # API Gateway reads exactly this message as 401; "from None" keeps the token out of the traceback.
+        raise Exception("Unauthorized") from None
+    if not (isinstance(kid, str) and kid):
+        logger.info("refused: no key id")
+        raise Exception("Unauthorized")
+    return kid
+
+
+def refresh_certificates(kid: str) -> None:
+    """Fetch Google's certificates if those held are expired or lack the key id; raise if that leaves none."""
+    now = time.time()
+    if kid in held["certificates"] and now < held["expires"]:
+        return
+    usable = now < held["expires"] + DAY
+    if usable and now < held["attempted"] + REFETCH_INTERVAL:
+        return
+    if not usable and now < held["paused_until"]:
+        raise TimeoutError("Google's certificates could not be fetched: the attempt before this one hung")
+    held["attempted"] = now
+    try:
+        held.update(fetched_certificates(now))
+    except Exception as error:
+        logger.error("certificates not fetched: %s", type(error).__name__)
+        if time.time() - now > 1:
+            held["paused_until"] = time.time() + OUTAGE_PAUSE
+        if not usable:
+            raise
+
+
+def fetched_certificates(now: float) -> dict[str, Any]:
+    """Return Google's certificates and when they expire; raise if the answer is anything else."""
+    response = requests.get(CERTIFICATES_URL, timeout=FETCH_TIMEOUT)
+    response.raise_for_status()
+    certificates = response.json()
+    if not certificates:
+        raise ValueError("Google's answer has no certificates")
+    for pem in certificates.values():
+        google.auth.crypt.RSAVerifier.from_string(pem)
+    answer = SimpleNamespace(status=200, data=json.dumps(certificates).encode())
+    expires = now + lifetime(response.headers)
+    return {"certificates": certificates, "request": lambda url, method: answer, "expires": expires}
+
+
+def lifetime(headers: requests.structures.CaseInsensitiveDict[str]) -> int:
+    """Return for how many seconds an answer is fresh (RFC 9111 §4.2)."""
+    max_age = re.search(r'(?:^|[\s,])max-age="?([0-9]{1,9})', headers.get("Cache-Control", ""), re.IGNORECASE)
+    if not max_age:
+        return DEFAULT_LIFETIME
+    age = re.fullmatch("[0-9]{1,9}", headers.get("Age", ""))
+    return min(max(int(max_age[1]) - (int(age[0]) if age else 0), 0), DAY)
+
+
+def google_claims(token: str) -> dict[str, Any]:
+    """Return the claims of a valid token, or raise Exception("Unauthorized") (OpenID Connect Core §3.1.3.7)."""
+    try:
+        claims: dict[str, Any] = id_token.verify_oauth2_token(token, held["request"], GOOGLE_CLIENT_IDS, CLOCK_SKEW)
+    except Exception as error:
+        logger.info("refused: %s", type(error).__name__)
+        raise Exception("Unauthorized") from None
+    reason = objection(claims)
+    if reason:
+        logger.info("refused: %s", reason)
+        raise Exception("Unauthorized")
+    return claims
+
+
+def objection(claims: dict[str, Any]) -> str:
+    """Return what speaks against the claims of a token that Google signed, or ""."""
+    if not all(isinstance(claims.get(name), str) and claims[name] for name in ("sub", "email")):
+        return "no sub or no email"
+    if claims.get("email_verified") is not True:
+        return "email not verified"
+    if GOOGLE_HOSTED_DOMAINS and claims.get("hd") not in GOOGLE_HOSTED_DOMAINS:
+        return "not in GOOGLE_HOSTED_DOMAINS"
+    return ""
+
+
+def policy(principal: str, method_arn: str, context: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer for every method at once: API Gateway caches it and replays it for other methods."""
+    stage = "/".join(method_arn.split("/")[:2])
+    resources = ALLOWED_RESOURCE_ARNS or [f"{stage}/*"]
+    statements = [{"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": resources}]
+    if ALLOWED_RESOURCE_ARNS:
+        # Not only silence: a resource policy that allows everybody would let an unlisted method through.
+        statements.append({"Action": "execute-api:Invoke", "Effect": "Deny", "NotResource": resources})
+    allowed = any(matches(method_arn, pattern) for pattern in resources)
+    logger.info("%s: %r", "admitted" if allowed else "denied by ALLOWED_RESOURCE_ARNS", principal)
+    return {
+        "principalId": principal,
+        "policyDocument": {"Version": "2012-10-17", "Statement": statements if allowed else statements[::-1]},
+        "context": context,
+    }
+
+
+def matches(method_arn: str, pattern: str) -> bool:
+    """Tell whether an IAM pattern covers a method ARN: only * and ? are wildcards there."""
+    return fnmatch.fnmatchcase(method_arn, pattern.replace("[", "[[]"))

@@ -1,0 +1,51 @@
+"""The protected endpoint, GET /api: answers the time, and who the authorizer says is calling.
+
+Environment
+    CORS_ALLOW_ORIGIN  optional   the one origin whose pages may read the answer; default *
+
+Layer        none
+Permissions  CloudWatch Logs only
+Event        Lambda proxy integration behind an authorizer, which turns away whoever may not call: what arrives here
+             is allowed. Its principal is requestContext.authorizer.principalId, and its context the members beside
+             that, as strings: {"user_id": "testuser", "authorized": "true"}
+Answers      200  {"timestamp": <Unix seconds>, "caller": "<principal>", or null where there is no authorizer}
+             502  from API Gateway: a setting is bad (the function does not start; the log says why)
+"""
+
+import json
+import logging
+import os
+import re
+import time
+from typing import Any
+
+logger = logging.getLogger()
+logger.setLevel(logging.INFO)
+
+CORS_ALLOW_ORIGIN = os.environ.get("CORS_ALLOW_ORIGIN") or "*"
+if not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^\s,/]+", CORS_ALLOW_ORIGIN):
+    raise ValueError("CORS_ALLOW_ORIGIN must be * or one origin without a path, such as https://app.example.com")
+
+
+def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    """Answer the time in Unix seconds and the caller's principal."""
+    caller = principal(event)
+    logger.info("answered: %r", caller)
+    return answer(200, {"timestamp": int(time.time()), "caller": caller})
+
+
+def principal(event: dict[str, Any]) -> str | None:
+    """Return the principalId that the authorizer gave, or None where there is no authorizer."""
+    authorizer = (event.get("requestContext") or {}).get("authorizer") or {}
+    caller: str | None = authorizer.get("principalId")
+    return caller
+
+
+def answer(status: int, body: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer of Lambda proxy integration that no cache keeps and that CORS_ALLOW_ORIGIN may read."""
+    headers = {
+        "Content-Type": "application/json",
+        "Cache-Control": "no-store",
+        "Access-Control-Allow-Origin": CORS_ALLOW_ORIGIN,
+    }
+    return {"statusCode": status, "headers": headers, "body": json.dumps(body)}
