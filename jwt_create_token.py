@@ -50,9 +50,7 @@ try:
 except Exception:
     raise ValueError("JWT_SECRET must be text of 32 bytes or more, no PEM or JWK: openssl rand -hex 32") from None
 
-OPTIONAL_CLAIMS = {
-    claim: os.environ[name] for claim, name in (("iss", "JWT_ISSUER"), ("aud", "JWT_AUDIENCE")) if os.environ.get(name)
-}
+OPTIONAL_CLAIMS = {"iss": os.environ.get("JWT_ISSUER"), "aud": os.environ.get("JWT_AUDIENCE")}
 
 if not re.fullmatch("[1-9][0-9]{0,8}", os.environ.get("JWT_TTL_SECONDS") or "3600"):
     raise ValueError("JWT_TTL_SECONDS must be a whole number of seconds, 1 or more")
@@ -164,7 +162,8 @@ def signed_token(user_id: str) -> str:
     """Return a JWT for the user (RFC 7519 §4.1)."""
     now = int(time.time())
     claims = {"user_id": user_id, "sub": user_id, "iat": now, "exp": now + JWT_TTL_SECONDS, "jti": str(uuid.uuid4())}
-    return jwt.encode(claims | OPTIONAL_CLAIMS, JWT_SECRET, algorithm="HS256")
+    claims |= {name: value for name, value in OPTIONAL_CLAIMS.items() if value}
+    return jwt.encode(claims, JWT_SECRET, algorithm="HS256")
 
 
 def answer(status: int, body: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ Event        Lambda proxy integration behind an authorizer, which turns away who
              that, as strings: {"user_id": "testuser", "authorized": "true"}
 Answers      200  {"timestamp": <Unix seconds>, "caller": "<principal>", or null where there is no authorizer}
              502  from API Gateway: a setting is bad (the function does not start; the log says why)
+Caching      none: no cache keeps an answer (no-store)
 """
 
 import json

@@ -1,0 +1,104 @@
+"""The kit as a whole: what holds between its files, and what was said in the whole test run."""
+
+import ast
+import re
+import sys
+import tokenize
+from collections import defaultdict
+
+import pytest
+from conftest import HANDLERS, ROOT, WATCH
+
+SCRIPTS = [*HANDLERS, "create_password"]
+LIMITS = {"jwt_create_token": 180, "jwt_auth_token_google": 185}  # lines; 130 for the others
+HEADINGS = ["Environment", "Layer", "Permissions", "Answers", "Caching"]
+
+
+def parsed(script: str) -> ast.Module:
+    return ast.parse((ROOT / f"{script}.py").read_text())
+
+
+def environment(script: str) -> set[str]:
+    """Return the environment variables that a script reads: os.environ[...], os.environ.get(...)."""
+    reads = set()
+    for node in ast.walk(parsed(script)):
+        text = ast.unparse(node)
+        if isinstance(node, ast.Call | ast.Subscript) and text.startswith("os.environ"):
+            found = re.match(r"os\.environ(?:\.get\(|\[)'(\w+)'", text)
+            assert found, f"{script}.py reads the environment in a way that this test cannot follow: {text}"
+            reads.add(found[1])
+    return reads
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_script_imports_no_other_file_of_the_kit(script: str) -> None:
+    imported = set()
+    for node in ast.walk(parsed(script)):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            imported.add(str(node.module).split(".")[0])
+    assert not imported & {path.stem for path in ROOT.glob("*.py")}
+    assert imported <= sys.stdlib_module_names | {"jwt", "bcrypt", "boto3", "botocore", "google", "requests"}
+
+
+def test_functions_of_the_same_name_are_the_same_letter_for_letter() -> None:
+    sources = defaultdict(set)
+    for script in HANDLERS:
+        text = (ROOT / f"{script}.py").read_text()
+        for node in parsed(script).body:
+            if isinstance(node, ast.FunctionDef) and node.name != "lambda_handler":
+                sources[node.name].add(ast.get_source_segment(text, node))
+    assert len(sources["bearer_token"]) == len(sources["verified_claims"]) == len(sources["policy"]) == 1
+    assert {name: len(versions) for name, versions in sources.items() if len(versions) > 1} == {}
+
+
+@pytest.mark.parametrize("script", HANDLERS)
+def test_handler_opens_with_its_manual_in_the_fixed_order(script: str) -> None:
+    manual = ast.get_docstring(parsed(script)) or ""
+    places = [re.search(rf"^{heading}\b", manual, re.MULTILINE) for heading in HEADINGS]
+    assert all(places)
+    assert sorted(places, key=lambda place: place.start() if place else 0) == places
+
+
+@pytest.mark.parametrize("script", HANDLERS)
+def test_manual_names_every_variable_that_the_code_reads_and_no_other(script: str) -> None:
+    manual = ast.get_docstring(parsed(script)) or ""
+    assert set(re.findall(r"^ +([A-Z][A-Z0-9_]+) +(?:required|optional)", manual, re.MULTILINE)) == environment(script)
+
+
+@pytest.mark.parametrize("script", HANDLERS)
+def test_handler_is_short(script: str) -> None:
+    assert len((ROOT / f"{script}.py").read_text().splitlines()) <= LIMITS.get(script, 130)
+    for node in ast.walk(parsed(script)):
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 21, node.name
+            assert ast.get_docstring(node), node.name
+            assert "\n" not in (ast.get_docstring(node) or ""), node.name
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_comments_are_rare(script: str) -> None:
+    with (ROOT / f"{script}.py").open("rb") as source:
+        comments = [token for token in tokenize.tokenize(source.readline) if token.type == tokenize.COMMENT]
+    alone = [token for token in comments if token.line.strip().startswith("#")]
+    assert len(alone) <= 5
+
+
+def test_readme_lists_every_variable_and_no_other() -> None:
+    table = set(re.findall(r"^\| `([A-Z][A-Z0-9_]+)`", (ROOT / "README.md").read_text(), re.MULTILINE))
+    assert table == set().union(*map(environment, SCRIPTS))
+
+
+def test_every_package_is_pinned() -> None:
+    for requirements in ROOT.glob("requirements_*.txt"):
+        for line in requirements.read_text().splitlines():
+            if line and not line.startswith(("#", "-r ")):
+                assert re.match(r"[\w.-]+==[\w.]+( *[;#].*)?$", line), line
+
+
+def test_nothing_secret_was_said_in_the_whole_run() -> None:
+    assert WATCH.said, "no handler was deployed"
+    assert WATCH.secrets
+    assert WATCH.leaks() == []
