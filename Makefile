@@ -1,15 +1,21 @@
 # Works with Python 3.11 or newer with venv, and nothing else: what a target needs, it installs into .venv.
 PYTHON3 ?= python3
-ARCH ?= arm64
-PYTHON ?= 3.13
-CONTAINER_ENGINE ?= docker
-STACK ?= jwt-kit
+ARCH = arm64
+PYTHON = 3.13
+CONTAINER_ENGINE = docker
+STACK = jwt-kit
+REQUESTS = 2400
 VENV = .venv
 BIN = $(VENV)/bin
 
+define make_venv
+@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "This needs Python 3.11 or newer: make PYTHON3=/path/to/python3.13")'
+@$(PYTHON3) -m venv $(1) || { echo "Python's venv module is missing (on Debian: apt install python3-venv)." >&2; exit 2; }
+endef
+
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test lint layer deploy clean
+.PHONY: help demo serve test lint soak bench layer deploy clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s%s\n", $$1, $$2 }'
@@ -29,12 +35,58 @@ lint: $(VENV)/ready  ## ruff, mypy and cfn-lint
 	$(BIN)/mypy .
 	$(BIN)/cfn-lint template.yaml
 
+soak: $(VENV)/ready  ## send a bounded mix of good and bad requests through the demo's deployment: REQUESTS=2400
+	@$(BIN)/python tests/soak.py --requests $(REQUESTS)
+
+bench: .venv-bench/ready  ## print what the handlers cost, as ratios; best on an idle machine
+	@.venv-bench/bin/python tests/bench.py $(ARGS)
+
+# What every builder understands: see the Dockerfile. The build has a folder of its own, so that a requirements.txt
+# of yours stays as it is; the image and the container go again.
+layer:  ## build layers/*.zip for Lambda in a container: ARCH=arm64 or x86_64, PYTHON=3.11 to 3.14, CONTAINER_ENGINE=docker
+	@$(CONTAINER_ENGINE) version >/dev/null 2>&1 || { echo "make layer needs a running container engine, and \"$(CONTAINER_ENGINE) version\" fails: start it, or name another with CONTAINER_ENGINE=podman." >&2; exit 2; }
+	@case "$(ARCH)" in arm64 | x86_64) ;; *) echo "make layer: ARCH is arm64 or x86_64, not $(ARCH)." >&2; exit 2 ;; esac
+	@set -eu; mkdir -p layers; work=$$(mktemp -d layers/.build.XXXXXX); image=lambda_layer_$$$$; \
+	clean() { $(CONTAINER_ENGINE) rm -f $$image; $(CONTAINER_ENGINE) rmi -f $$image; rm -rf $$work; }; \
+	trap 'clean >/dev/null 2>&1' EXIT; trap 'exit 130' INT TERM; \
+	cp Dockerfile .dockerignore build_layer.py $$work; \
+	for name in basic_auth google_auth; do \
+	  echo "Building layers/$$name.zip for $(ARCH), Python $(PYTHON) ..."; \
+	  cp requirements_$$name.txt $$work/requirements.txt; \
+	  $(CONTAINER_ENGINE) build --quiet $(DOCKER_BUILD_FLAGS) --build-arg LAMBDA_ARCH=$(ARCH) \
+	    --build-arg BASE_IMAGE=public.ecr.aws/lambda/python:$(PYTHON) -t $$image $$work >/dev/null; \
+	  $(CONTAINER_ENGINE) create --name $$image $$image >/dev/null; \
+	  $(CONTAINER_ENGINE) cp $$image:/home/python_dependencies.zip $$work >/dev/null; \
+	  $(CONTAINER_ENGINE) rm $$image >/dev/null; $(CONTAINER_ENGINE) rmi $$image >/dev/null; \
+	  mv $$work/python_dependencies.zip layers/$$name.zip; \
+	  $(PYTHON3) build_layer.py --check layers/$$name.zip --arch $(ARCH) --python $(PYTHON); \
+	done
+
+deploy:  ## deploy to AWS with the AWS CLI: BUCKET=your-bucket, STACK=, ARCH=, PYTHON=, PARAMETERS="Name=value ..."
+	@command -v aws >/dev/null || { echo "make deploy needs the AWS CLI: https://aws.amazon.com/cli" >&2; exit 2; }
+	@test -n "$(BUCKET)" || { echo "make deploy needs an S3 bucket for the upload: make deploy BUCKET=your-bucket" >&2; exit 2; }
+	@case " $(PARAMETERS)" in *" Architecture="* | *" PythonRuntime="*) \
+	  echo "make deploy takes architecture and Python as ARCH= and PYTHON=, for the layers have to fit them." >&2; exit 2 ;; esac
+	@for name in basic_auth google_auth; do \
+	  $(PYTHON3) build_layer.py --check layers/$$name.zip --arch $(ARCH) --python $(PYTHON) || exit 2; \
+	done
+	aws cloudformation package --template-file template.yaml --s3-bucket $(BUCKET) --output-template-file packaged.yaml
+	@aws cloudformation deploy --template-file packaged.yaml --stack-name $(STACK) --no-fail-on-empty-changeset \
+	  --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND \
+	  --parameter-overrides Architecture=$(ARCH) PythonRuntime=python$(PYTHON) $(PARAMETERS)
+	@aws cloudformation describe-stacks --stack-name $(STACK) --output text \
+	  --query 'Stacks[0].Outputs[].[OutputKey, OutputValue]'
+
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) .demo layers .hypothesis .pytest_cache .mypy_cache .ruff_cache .coverage __pycache__ tests/__pycache__
+	rm -rf $(VENV) .venv-bench .demo layers packaged.yaml .hypothesis .pytest_cache .mypy_cache .ruff_cache .coverage __pycache__ tests/__pycache__
 
 $(VENV)/ready: requirements_basic_auth.txt requirements_google_auth.txt requirements_dev.txt requirements_engine.txt
-	@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "This needs Python 3.11 or newer: make PYTHON3=/path/to/python3.13")'
-	@$(PYTHON3) -m venv $(VENV) || { echo "Python's venv module is missing (on Debian: apt install python3-venv)." >&2; exit 1; }
+	$(call make_venv,$(VENV))
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements_dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements_engine.txt
+	@touch $@
+
+.venv-bench/ready: requirements_basic_auth.txt requirements_google_auth.txt tests/requirements_bench.txt
+	$(call make_venv,$(@D))
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements_bench.txt
 	@touch $@
