@@ -23,7 +23,8 @@ Rotation     1. authorizers: JWT_SECRET = new, JWT_SECRET_PREVIOUS = old  2. log
 import fnmatch
 import logging
 import os
-from typing import Any
+import re
+from typing import Any, NoReturn
 
 import jwt
 
@@ -61,11 +62,13 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
 
 
 def bearer_token(value: object) -> str:
-    """Return the token of an Authorization value, with or without the scheme, or "" (RFC 6750 §2.1)."""
+    """Return the token of an Authorization value, with or without the scheme, or "" (RFC 6750 §2.1, 7515 §7.1)."""
     if not isinstance(value, str):
         return ""
     scheme, _, token = value.partition(" ")
-    return token.strip(" ") if scheme.lower() == "bearer" else value
+    token = token.strip(" ") if scheme.lower() == "bearer" else value
+    # The libraries pass over padding and, some of them, junk: a token would have many spellings.
+    return token if re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]*", token, re.ASCII) else ""
 
 
 def verified_user_id(token: str) -> str:
@@ -73,13 +76,10 @@ def verified_user_id(token: str) -> str:
     try:
         claims = verified_claims(token)
     except Exception as error:
-        logger.info("refused: %s", type(error).__name__)
-        # API Gateway reads exactly this message as 401; "from None" keeps the token out of the traceback.
-        raise Exception("Unauthorized") from None
+        refuse(type(error).__name__)
     user_id = claims["user_id"]
     if not (isinstance(user_id, str) and user_id and has_numeric_dates(claims)):
-        logger.info("refused: a claim of the wrong type")
-        raise Exception("Unauthorized")
+        refuse("a claim of the wrong type")
     return user_id
 
 
@@ -91,6 +91,12 @@ def verified_claims(token: str) -> dict[str, Any]:
         if not JWT_SECRET_PREVIOUS:
             raise
         return jwt.decode(token, JWT_SECRET_PREVIOUS, **VALIDATION)
+
+
+def refuse(reason: str) -> NoReturn:
+    """Log why a token is not valid, and raise what API Gateway answers with 401: exactly this message."""
+    logger.info("refused: %s", reason)
+    raise Exception("Unauthorized") from None  # keeps the token, which the error behind may quote, out of the traceback
 
 
 def has_numeric_dates(claims: dict[str, Any]) -> bool:

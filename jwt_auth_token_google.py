@@ -15,8 +15,7 @@ Answers      401  no token, or one that is not valid (raises Exception("Unauthor
 Token source Authorization: "Bearer <ID token>", or the bare token
 Caching      safe at any TTL: the policy depends on the token and the stage, never on the method that asked.
              A cached answer can outlive the token's "exp" by the TTL at most.
-Certificates kept as long as Google's Cache-Control says; fetched again then, or for a new key id, but only once in
-             60 seconds while there are usable ones, which those that expired less than a day ago are
+Certificates fetched when they expire and for a new key id; once in 60 s while those of the last day can still serve
 Principal    "sub", which never changes; an e-mail address can (developers.google.com/identity/openid-connect)
 """
 
@@ -28,7 +27,7 @@ import os
 import re
 import time
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import google.auth.crypt
 import requests
@@ -53,7 +52,6 @@ if not all(arn.startswith(("arn:", "*")) and len(arn) <= 512 for arn in ALLOWED_
 
 CERTIFICATES_URL = "https://www.googleapis.com/oauth2/v1/certs"
 FETCH_TIMEOUT = (2, 3)  # seconds to connect, seconds between two reads
-DEFAULT_LIFETIME = 300  # seconds, for an answer without max-age
 DAY = 86400  # seconds: certificates count as fresh, and after that as usable, for no longer
 REFETCH_INTERVAL = 60  # seconds between two attempts while there are usable certificates
 OUTAGE_PAUSE = 10  # seconds without an attempt after one that hung, while there are none
@@ -72,26 +70,31 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
 
 
 def bearer_token(value: object) -> str:
-    """Return the token of an Authorization value, with or without the scheme, or "" (RFC 6750 §2.1)."""
+    """Return the token of an Authorization value, with or without the scheme, or "" (RFC 6750 §2.1, 7515 §7.1)."""
     if not isinstance(value, str):
         return ""
     scheme, _, token = value.partition(" ")
-    return token.strip(" ") if scheme.lower() == "bearer" else value
+    token = token.strip(" ") if scheme.lower() == "bearer" else value
+    # The libraries pass over padding and, some of them, junk: a token would have many spellings.
+    return token if re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]*", token, re.ASCII) else ""
 
 
 def key_id(token: str) -> str:
-    """Return the "kid" of a token's header, or raise Exception("Unauthorized") (RFC 7515 §4.1.4)."""
+    """Return the "kid" of a token's header, or raise Exception("Unauthorized") (RFC 7515 §4.1.4, §4.1.11)."""
     try:
-        header, _, _ = token.split(".")
-        kid = json.loads(base64.urlsafe_b64decode(header + "=="))["kid"]
+        header = json.loads(base64.urlsafe_b64decode(token.split(".")[0] + "=="))
+        kid = header["kid"]
     except Exception as error:
-        logger.info("refused: %s", type(error).__name__)
-        # API Gateway reads exactly this message as 401; "from None" keeps the token out of the traceback.
-        raise Exception("Unauthorized") from None
-    if not (isinstance(kid, str) and kid):
-        logger.info("refused: no key id")
-        raise Exception("Unauthorized")
+        refuse(type(error).__name__)
+    if not (isinstance(kid, str) and kid) or "crit" in header:  # which google-auth does not look at
+        refuse("no key id, or a critical extension")
     return kid
+
+
+def refuse(reason: str) -> NoReturn:
+    """Log why a token is not valid, and raise what API Gateway answers with 401: exactly this message."""
+    logger.info("refused: %s", reason)
+    raise Exception("Unauthorized") from None  # keeps the token, which the error behind may quote, out of the traceback
 
 
 def refresh_certificates(kid: str) -> None:
@@ -133,7 +136,7 @@ def lifetime(headers: requests.structures.CaseInsensitiveDict[str]) -> int:
     """Return for how many seconds an answer is fresh (RFC 9111 §4.2)."""
     max_age = re.search(r'(?:^|[\s,])max-age="?([0-9]{1,9})', headers.get("Cache-Control", ""), re.IGNORECASE)
     if not max_age:
-        return DEFAULT_LIFETIME
+        return 300  # seconds
     age = re.fullmatch("[0-9]{1,9}", headers.get("Age", ""))
     return min(max(int(max_age[1]) - (int(age[0]) if age else 0), 0), DAY)
 
@@ -143,12 +146,9 @@ def google_claims(token: str) -> dict[str, Any]:
     try:
         claims: dict[str, Any] = id_token.verify_oauth2_token(token, held["request"], GOOGLE_CLIENT_IDS, CLOCK_SKEW)
     except Exception as error:
-        logger.info("refused: %s", type(error).__name__)
-        raise Exception("Unauthorized") from None
-    reason = objection(claims)
-    if reason:
-        logger.info("refused: %s", reason)
-        raise Exception("Unauthorized")
+        refuse(type(error).__name__)
+    if objection(claims):
+        refuse(objection(claims))
     return claims
 
 
@@ -156,6 +156,9 @@ def objection(claims: dict[str, Any]) -> str:
     """Return what speaks against the claims of a token that Google signed, or ""."""
     if not all(isinstance(claims.get(name), str) and claims[name] for name in ("sub", "email")):
         return "no sub or no email"
+    dates = [claims.get(name, 0) for name in ("exp", "iat", "nbf")]
+    if not all(type(date) is int for date in dates) or dates[2] > time.time() + CLOCK_SKEW:
+        return "not valid yet, or a date that is not a whole number"
     if claims.get("email_verified") is not True:
         return "email not verified"
     if GOOGLE_HOSTED_DOMAINS and claims.get("hd") not in GOOGLE_HOSTED_DOMAINS:

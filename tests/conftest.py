@@ -53,7 +53,9 @@ class Watch:
 
     def leaks(self) -> list[str]:
         """Return what was said that contains a secret."""
-        return [f"{who}: {text[:200]}" for who, text in self.said if any(secret in text for secret in self.secrets)]
+        return [
+            f"{secret!r} in {who}: {text[:200]}" for who, text in self.said for secret in self.secrets if secret in text
+        ]
 
 
 WATCH = Watch()

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 OTHER_ARN = f"{API}/prod/POST/other/thing"
-LONG_ARN = f"{API}/prod/GET/" + "a" * 600
+LONG_ARN = f"{API}/prod/GET/" + "path/" * 120
 
 
 @pytest.fixture

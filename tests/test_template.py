@@ -15,6 +15,7 @@ from samtranslator.yaml_helper import yaml_parse
 
 TEXT = (ROOT / "template.yaml").read_text(encoding="utf-8")
 LOG_POLICY = "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"
+LOG_POLICY_ANYWHERE = LOG_POLICY.replace("arn:aws:", "arn:${AWS::Partition}:")
 # What an access log may hold: who asked for what, when, and with which outcome.
 LOGGABLE = {
     "requestTime", "requestId", "identity.sourceIp", "httpMethod", "resourcePath", "status", "responseLatency",
@@ -92,6 +93,12 @@ def test_cfn_lint_finds_nothing() -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+def test_packaging_uploads_single_files_and_layers_and_never_the_folder() -> None:
+    for name, resource in yaml_parse(TEXT)["Resources"].items():
+        if resource["Type"] == "AWS::Serverless::Function":
+            assert resource["Properties"]["CodeUri"].endswith(".py"), name
+
+
 @pytest.mark.parametrize("script", HANDLERS)
 def test_every_handler_is_deployed(functions: dict[str, Any], script: str) -> None:
     assert f"{script}.py" in map(script_of, functions.values())
@@ -142,7 +149,7 @@ def test_login_may_read_one_item_of_the_table_and_the_others_may_only_log(resour
     for name, role in properties(resources, "AWS::IAM::Role").items():
         if name == "ApiGatewayLogRole":
             continue
-        assert role["ManagedPolicyArns"] == [LOG_POLICY], name
+        assert role["ManagedPolicyArns"] in ([LOG_POLICY], [{"Fn::Sub": LOG_POLICY_ANYWHERE}]), name
         statements = [rule for policy in role.get("Policies", []) for rule in policy["PolicyDocument"]["Statement"]]
         table = {"Fn::GetAtt": ["UserCredentials", "Arn"]}
         get_item = {"Effect": "Allow", "Action": "dynamodb:GetItem", "Resource": table}

@@ -10,7 +10,7 @@ import pytest
 from conftest import HANDLERS, ROOT, WATCH
 
 SCRIPTS = [*HANDLERS, "create_password"]
-LIMITS = {"jwt_create_token": 180, "jwt_auth_token_google": 185}  # lines; 130 for the others
+LIMITS = {"jwt_create_token": 180, "jwt_auth_token_google": 190}  # lines; 130 for the others
 HEADINGS = ["Environment", "Layer", "Permissions", "Answers", "Caching"]
 
 
