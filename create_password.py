@@ -7,7 +7,7 @@
 Asks for the password twice, without echo; where standard input is not a terminal, reads one line of it.
 Needs requirements_basic_auth.txt. --table takes credentials, region and AWS_ENDPOINT_URL from where the AWS CLI
 takes them, needs dynamodb:UpdateItem, and keeps the other attributes of a user who is there already.
-Exit status: 0 done, 1 DynamoDB failed, 2 the password, the user_id or an option cannot be used.
+Exit status: 0 done, 1 DynamoDB failed or Ctrl-C, 2 the password, the user_id or an option cannot be used.
 """
 
 import argparse
@@ -83,10 +83,13 @@ def read_password() -> str:
     """Return the password: typed twice at a terminal, else one line of standard input.
 
     Raises:
-        ValueError: the two that were typed differ.
+        ValueError: the two that were typed differ, or the line is not valid Unicode.
     """
     if not sys.stdin.isatty():
-        return sys.stdin.readline().removesuffix("\n").removesuffix("\r")
+        try:
+            return sys.stdin.readline().removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError:
+            raise ValueError("The password must be valid Unicode.") from None
     password = getpass.getpass("Password: ")
     if getpass.getpass("The same again: ") != password:
         raise ValueError("The two passwords differ.")
@@ -137,8 +140,8 @@ def write_item(table: str, user_id: str, password_hash: str) -> int:
             UpdateExpression="SET passwordHash = :hash",
             ExpressionAttributeValues={":hash": {"S": password_hash}},
         )
-    except (BotoCoreError, ClientError) as error:
-        reason = getattr(error, "response", {}).get("Error", {}).get("Code", type(error).__name__)
+    except (BotoCoreError, ClientError, ValueError) as error:
+        reason = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
         print(f"The item was not written: {reason}.", file=sys.stderr)
         return 1
     print(f"The passwordHash of {user_id!r} is in {table}.", file=sys.stderr)

@@ -34,6 +34,7 @@ import bcrypt
 import boto3
 import jwt
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 logger = logging.getLogger()
 logger.setLevel(logging.INFO)
@@ -80,11 +81,11 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         return answer(400, {"message": str(error)})
     try:
         item = user_item(user_id)
+        stored = usable_hash(item)
     except Exception as error:
-        code = getattr(error, "response", {}).get("Error", {}).get("Code", type(error).__name__)
+        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
         logger.error("failed: DynamoDB: %s", code)
         return answer(500, {"message": "Internal server error"})
-    stored = usable_hash(item)
     if not password_matches(password, stored):
         log_refusal(user_id, item, stored)
         return answer(401, {"message": "Invalid user_id or password"})
