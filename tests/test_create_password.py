@@ -140,6 +140,16 @@ def test_failing_table_is_one_sentence(
     assert run(PASSWORD, "--user-id", "testuser", "--table", "users") == (1, "", sentence)
 
 
+@pytest.mark.usefixtures("quick")
+def test_endpoint_that_is_no_address_is_one_sentence(
+    run: Run, monkeypatch: pytest.MonkeyPatch, table: FakeTable
+) -> None:
+    for name, value in (table.environment | {"AWS_ENDPOINT_URL": "nonsense"}).items():
+        monkeypatch.setenv(name, value)
+    sentence = "The item was not written: ValueError.\n"
+    assert run(PASSWORD, "--user-id", "testuser", "--table", "users") == (1, "", sentence)
+
+
 def test_boto3_is_only_needed_for_the_table() -> None:
     code = "import sys, create_password; create_password.main(['--user-id', 'x']); sys.exit('boto3' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, input=b"password", stdout=subprocess.PIPE, check=True)
@@ -204,12 +214,11 @@ def test_password_comes_through_a_pipe() -> None:
     assert done.stderr == ""
 
 
-def test_bytes_that_are_no_text_are_refused() -> None:
-    done = subprocess.run(
-        [sys.executable, SCRIPT], input=b"caf\xe9\n", capture_output=True, env=os.environ | {"PYTHONUTF8": "1"}
-    )
-    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
-    assert b"caf" not in done.stderr
+@pytest.mark.parametrize("decoding", ["utf-8:surrogateescape", "utf-8:strict"])
+def test_bytes_that_are_no_text_are_refused(decoding: str) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": decoding}
+    done = subprocess.run([sys.executable, SCRIPT], input=b"caf\xe9\n", capture_output=True, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (2, b"", b"The password must be valid Unicode.\n")
 
 
 def at_terminal(tmp_path: Path, *keys: str) -> tuple[int, str, str, str]:
