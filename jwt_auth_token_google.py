@@ -15,7 +15,8 @@ Answers      401  no token, or one that is not valid (raises Exception("Unauthor
 Token source Authorization: "Bearer <ID token>", or the bare token
 Caching      safe at any TTL: the policy depends on the token and the stage, never on the method that asked.
              A cached answer can outlive the token's "exp" by the TTL at most.
-Certificates fetched when they expire and for a new key id; once in 60 s while those of the last day can still serve
+Certificates fetched when they expire, and for a key id that is not among them; at most once in 60 s while there are
+             some that are at most a day past their time
 Principal    "sub", which never changes; an e-mail address can (developers.google.com/identity/openid-connect)
 """
 

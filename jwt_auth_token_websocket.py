@@ -12,7 +12,7 @@ Answers         401  no token, or one that is not valid (raises Exception("Unaut
                 500  a setting is missing or bad (the function does not start, and says why in its log)
 Token           header Authorization: "Bearer <jwt>" or the bare token; else the query string parameter access_token
                 (RFC 6750 §2.3), since a browser's WebSocket cannot set headers. URLs end up in logs: keep tokens
-                short-lived, and $context.requestId in the access log format, but nothing of the query string.
+                short-lived, and log $context.requestId but nothing of the query string.
 Identity source none, or only the one that your clients use: API Gateway demands every one that is configured,
                 and answers 401 by itself where one is missing.
 Caching         none on a WebSocket API. Only $connect is authorized: a connection outlives its token, up to 2 hours.

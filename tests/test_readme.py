@@ -41,6 +41,7 @@ NEEDS = {
     "CI=true make test": "this run, in CI",
     "make deploy BUCKET=<your-bucket>": "an AWS account; its refusals are tested here",
     "pip install -r requirements_basic_auth.txt": "done by make",
+    "python3 -m venv .venv && . .venv/bin/activate": "done by make",
     'wscat -c <websocket_url> -H "Authorization: Bearer <jwt_token>"': "wscat; test_demo.py uses another client",
     'wscat -c "<websocket_url>?access_token=<jwt_token>"': "wscat; test_demo.py uses another client",
     **dict.fromkeys([line for line in COMMANDS if line.startswith("aws ")], "an AWS account"),

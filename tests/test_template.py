@@ -257,7 +257,7 @@ def test_execution_logs_which_would_hold_tokens_are_off(resources: dict[str, Any
 def test_login_is_throttled(resources: dict[str, Any]) -> None:
     throttle = {"ThrottlingRateLimit": {"Ref": "AuthRateLimit"}, "ThrottlingBurstLimit": {"Ref": "AuthBurstLimit"}}
     settings = resources["ApiprodStage"]["Properties"]["MethodSettings"]
-    assert {"ResourcePath": "/auth", "HttpMethod": "POST", **throttle} in settings
+    assert {"ResourcePath": "/~1auth", "HttpMethod": "POST", **throttle} in settings
 
 
 def test_every_log_group_is_kept_for_the_chosen_time_and_every_function_has_one(resources: dict[str, Any]) -> None:
