@@ -36,8 +36,6 @@ from forging import (
 )
 from google_stand_in import certificate, private_key, rs256
 
-# A warning is no refusal: on Lambda nothing turns it into an error.
-pytestmark = pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
 DEEP = b"[" * 100_000 + b"]" * 100_000
 
 

@@ -534,7 +534,6 @@ def test_line_breaks_of_a_caller_make_no_lines_in_the_log(
 # --------------------------------------------------------------------- starting
 
 
-@pytest.mark.filterwarnings("ignore:The HMAC key")  # on Lambda, a warning stops nothing
 @pytest.mark.parametrize(
     ("name", "value"),
     [

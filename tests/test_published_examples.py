@@ -26,9 +26,6 @@ from forging import (
 )
 from google_stand_in import rs256, serving
 
-# A warning is no refusal: on Lambda nothing turns it into an error.
-pytestmark = pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
-
 # RFC 7515 appendix A.1.1, as printed there.
 HEADER = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9"
 PAYLOAD = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ"
