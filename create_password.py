@@ -110,7 +110,7 @@ def hash_password(password: str, rounds: int = ROUNDS) -> str:
         ValueError: the password is empty, over 72 bytes, not valid Unicode, or has a NUL; or rounds is out of range.
     """
     size = size_in_bytes("password", password)
-    if not password:
+    if not size:
         raise ValueError("The password is empty.")
     if size > MAX_PASSWORD:
         raise ValueError(f"The password has {size} bytes in UTF-8, and bcrypt takes {MAX_PASSWORD} bytes at most.")

@@ -4,9 +4,9 @@ Environment
     JWT_SECRET             required   the key that signs, at least 32 bytes (RFC 7518 §3.2)
     JWT_SECRET_PREVIOUS    optional   the key before it: still verifies, never signs
     JWT_ISSUER             optional   when set, the token's "iss" must be this
-    JWT_AUDIENCE           optional   when set, the token's "aud" must be, or contain, this
-    ALLOWED_RESOURCE_ARNS  optional   comma-separated method ARNs that a valid token may call, with the wildcards
-                                      * (any characters, "/" too) and ? (one); default: every method of the stage
+    JWT_AUDIENCE           optional   when set, the token's "aud" must be, or contain, this; when not, it must have none
+    ALLOWED_RESOURCE_ARNS  optional   comma-separated method ARNs, of 512 characters at most, that a valid token may
+                                      call, with the wildcards * ("/" too) and ?; default: every method of the stage
 
 Layer        basic_auth (PyJWT)
 Permissions  CloudWatch Logs only
@@ -48,6 +48,9 @@ VALIDATION: dict[str, Any] = {
     "options": {"require": ["exp", "user_id"]},
 }
 
+# The libraries pass over padding and, some of them, junk: a token would have many spellings (RFC 7515 §7.1).
+COMPACT_JWS = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
+
 ALLOWED_RESOURCE_ARNS = [arn.strip() for arn in os.environ.get("ALLOWED_RESOURCE_ARNS", "").split(",")]
 if ALLOWED_RESOURCE_ARNS == [""]:
     ALLOWED_RESOURCE_ARNS = []
@@ -67,8 +70,7 @@ def bearer_token(value: object) -> str:
         return ""
     scheme, _, token = value.partition(" ")
     token = token.strip(" ") if scheme.lower() == "bearer" else value
-    # The libraries pass over padding and, some of them, junk: a token would have many spellings.
-    return token if re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]*", token, re.ASCII) else ""
+    return token if COMPACT_JWS.fullmatch(token) else ""
 
 
 def verified_user_id(token: str) -> str:
@@ -112,7 +114,7 @@ def policy(principal: str, method_arn: str, context: dict[str, Any]) -> dict[str
     if ALLOWED_RESOURCE_ARNS:
         # Not only silence: a resource policy that allows everybody would let an unlisted method through.
         statements.append({"Action": "execute-api:Invoke", "Effect": "Deny", "NotResource": resources})
-    allowed = any(matches(method_arn, pattern) for pattern in resources)
+    allowed = not ALLOWED_RESOURCE_ARNS or any(matches(method_arn, pattern) for pattern in ALLOWED_RESOURCE_ARNS)
     logger.info("%s: %r", "admitted" if allowed else "denied by ALLOWED_RESOURCE_ARNS", principal)
     return {
         "principalId": principal,

@@ -4,19 +4,20 @@ Environment
     GOOGLE_CLIENT_ID       required   OAuth client id that the token must be for; several with commas
     GOOGLE_HOSTED_DOMAINS  optional   comma-separated Google Workspace domains: the claim "hd" must be one of them
                                       (an e-mail address that ends in a domain proves nothing)
-    ALLOWED_RESOURCE_ARNS  optional   comma-separated method ARNs that a valid token may call, with the wildcards
-                                      * (any characters, "/" too) and ? (one); default: every method of the stage
+    ALLOWED_RESOURCE_ARNS  optional   comma-separated method ARNs, of 512 characters at most, that a valid token may
+                                      call, with the wildcards * ("/" too) and ?; default: every method of the stage
 
 Layer        google_auth (google-auth, requests)
 Permissions  CloudWatch Logs only; no VPC without a way to the internet: Google's certificates are fetched
+Memory       256 MB, timeout 10 s: the fetch may take 5 s
 Answers      401  no token, or one that is not valid (raises Exception("Unauthorized"))
              403  a valid token, and a method that ALLOWED_RESOURCE_ARNS does not list
              500  Google's certificates cannot be had, or a setting is missing or bad (the log says which)
 Token source Authorization: "Bearer <ID token>", or the bare token
 Caching      safe at any TTL: the policy depends on the token and the stage, never on the method that asked.
              A cached answer can outlive the token's "exp" by the TTL at most.
-Certificates fetched when they expire, and for a key id that is not among them; at most once in 60 s while there are
-             some that are at most a day past their time
+Certificates fetched when they expire, and for an unknown key id; at most once in 60 s while there are some that are
+             at most a day past their time, and not for 10 s after an attempt that hung while there are none
 Principal    "sub", which never changes; an e-mail address can (developers.google.com/identity/openid-connect)
 """
 
@@ -51,6 +52,9 @@ if ALLOWED_RESOURCE_ARNS == [""]:
 if not all(arn.startswith(("arn:", "*")) and len(arn) <= 512 for arn in ALLOWED_RESOURCE_ARNS):
     raise ValueError("ALLOWED_RESOURCE_ARNS must list method ARNs of at most 512 characters each, separated by commas")
 
+# The libraries pass over padding and, some of them, junk: a token would have many spellings (RFC 7515 §7.1).
+COMPACT_JWS = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
+
 CERTIFICATES_URL = "https://www.googleapis.com/oauth2/v1/certs"
 FETCH_TIMEOUT = (2, 3)  # seconds to connect, seconds between two reads
 DAY = 86400  # seconds: certificates count as fresh, and after that as usable, for no longer
@@ -76,8 +80,7 @@ def bearer_token(value: object) -> str:
         return ""
     scheme, _, token = value.partition(" ")
     token = token.strip(" ") if scheme.lower() == "bearer" else value
-    # The libraries pass over padding and, some of them, junk: a token would have many spellings.
-    return token if re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]*", token, re.ASCII) else ""
+    return token if COMPACT_JWS.fullmatch(token) else ""
 
 
 def key_id(token: str) -> str:
@@ -113,7 +116,7 @@ def refresh_certificates(kid: str) -> None:
         held.update(fetched_certificates(now))
     except Exception as error:
         logger.error("certificates not fetched: %s", type(error).__name__)
-        if time.time() - now > 1:
+        if time.time() - now > 1:  # second: it hung
             held["paused_until"] = time.time() + OUTAGE_PAUSE
         if not usable:
             raise
@@ -130,6 +133,7 @@ def fetched_certificates(now: float) -> dict[str, Any]:
         google.auth.crypt.RSAVerifier.from_string(pem)
     answer = SimpleNamespace(status=200, data=json.dumps(certificates).encode())
     expires = now + lifetime(response.headers)
+    # verify_oauth2_token fetches through "request": it gets what is held.
     return {"certificates": certificates, "request": lambda url, method: answer, "expires": expires}
 
 
@@ -148,8 +152,8 @@ def google_claims(token: str) -> dict[str, Any]:
         claims: dict[str, Any] = id_token.verify_oauth2_token(token, held["request"], GOOGLE_CLIENT_IDS, CLOCK_SKEW)
     except Exception as error:
         refuse(type(error).__name__)
-    if objection(claims):
-        refuse(objection(claims))
+    if reason := objection(claims):
+        refuse(reason)
     return claims
 
 
@@ -175,7 +179,7 @@ def policy(principal: str, method_arn: str, context: dict[str, Any]) -> dict[str
     if ALLOWED_RESOURCE_ARNS:
         # Not only silence: a resource policy that allows everybody would let an unlisted method through.
         statements.append({"Action": "execute-api:Invoke", "Effect": "Deny", "NotResource": resources})
-    allowed = any(matches(method_arn, pattern) for pattern in resources)
+    allowed = not ALLOWED_RESOURCE_ARNS or any(matches(method_arn, pattern) for pattern in ALLOWED_RESOURCE_ARNS)
     logger.info("%s: %r", "admitted" if allowed else "denied by ALLOWED_RESOURCE_ARNS", principal)
     return {
         "principalId": principal,

@@ -4,7 +4,7 @@ Environment
     JWT_SECRET           required   the key that signs, at least 32 bytes (RFC 7518 §3.2)
     JWT_SECRET_PREVIOUS  optional   the key before it: still verifies, never signs
     JWT_ISSUER           optional   when set, the token's "iss" must be this
-    JWT_AUDIENCE         optional   when set, the token's "aud" must be, or contain, this
+    JWT_AUDIENCE         optional   when set, the token's "aud" must be, or contain, this; when not, it must have none
 
 Layer           basic_auth (PyJWT)
 Permissions     CloudWatch Logs only
@@ -47,6 +47,9 @@ VALIDATION: dict[str, Any] = {
     "options": {"require": ["exp", "user_id"]},
 }
 
+# The libraries pass over padding and, some of them, junk: a token would have many spellings (RFC 7515 §7.1).
+COMPACT_JWS = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
+
 
 def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """Answer a $connect authorizer event with an IAM policy, or raise Exception("Unauthorized"), a 401."""
@@ -73,8 +76,7 @@ def bearer_token(value: object) -> str:
         return ""
     scheme, _, token = value.partition(" ")
     token = token.strip(" ") if scheme.lower() == "bearer" else value
-    # The libraries pass over padding and, some of them, junk: a token would have many spellings.
-    return token if re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]*", token, re.ASCII) else ""
+    return token if COMPACT_JWS.fullmatch(token) else ""
 
 
 def verified_user_id(token: str) -> str:

@@ -15,7 +15,7 @@ Event        Lambda proxy integration of a REST API, an HTTP API or a function U
              {"user_id": "...", "password": "..."} as body; or that object itself (console test, other integrations)
 Answers      200  {"token": "<jwt>", "token_type": "Bearer", "expires_in": <seconds>}
              400  {"message": ...}  the request is not such an object
-             401  {"message": ...}  everything else that is the caller's doing: one body, one duration
+             401  {"message": ...}  all else that is the caller's doing: one body, one duration for hashes of cost 12
              500  {"message": ...}  DynamoDB failed; the log has its error code
              502  from API Gateway: a setting is missing or bad (the function does not start; the log says why)
 Caching      none. Throttle the route: every call costs a bcrypt
@@ -65,9 +65,10 @@ if not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^\s,/]+", CORS_ALLOW_ORIGIN):
 dynamodb = boto3.client(
     "dynamodb", config=Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2})
 )
+# A lambda, since the function stands further down.
 dynamodb.meta.events.register("before-parse.dynamodb.GetItem", lambda **parts: require_json_object(**parts))
 
-# Costs from 4 to 15: a hash of a higher one would outlast the function's timeout.
+# Costs from 4 to 15: after a DynamoDB that hangs, a hash of a higher one could outlast the function's timeout.
 USABLE_HASH = re.compile(r"\$2[abxy]\$(?:0[4-9]|1[0-5])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
 DUMMY_HASH = "$2b$12$XizYodWE.wi0uI0O215WQ.NzeMa11/dM2kJZDkQiqVjHlp4lstL/W"  # of random bytes that nobody kept
 

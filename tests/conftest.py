@@ -49,7 +49,7 @@ class Watch:
         """Note texts that are secret; of a token, the payload and the signature."""
         for secret in secrets:
             parts = secret.removeprefix("Bearer ").split(".")
-            self.secrets.update(part for part in (parts[1:] if len(parts) == 3 else [secret]) if len(part) >= 12)
+            self.secrets.update(part for part in (parts[1:] if len(parts) == 3 else [secret]) if len(set(part)) >= 10)
 
     def leaks(self) -> list[str]:
         """Return what was said that contains a secret."""

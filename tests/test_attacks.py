@@ -192,6 +192,7 @@ ATTACKS: dict[str, Callable[[Target], str]] = {
     "junk in the signature": lambda it: it.changed(2, lambda text: text + "!!!!"),
     "signature with padding": lambda it: it.changed(2, lambda text: text + "=" * (-len(text) % 4)),
     "signature with too much padding": lambda it: it.changed(2, lambda text: text + "=" * 5),
+    "letters beyond ASCII in the signature": lambda it: it.changed(2, lambda text: text + "éé"),
     "padding only": lambda it: it.changed(2, lambda _: "===="),
     "signature in the other alphabet": other_alphabet,
     "header with padding": lambda it: it.changed(0, lambda text: text + "=" * (-len(text) % 4 or 4)),

@@ -283,7 +283,12 @@ def test_second_build_by_script_gives_the_same_bytes(
     scripted: Callable[..., Layer], tmp_path: Path, packages: str, arch: str
 ) -> None:
     (tmp_path / "a longer temporary folder").mkdir()
-    surroundings = {"TMPDIR": str(tmp_path / "a longer temporary folder"), "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
+    surroundings = {
+        "TMPDIR": str(tmp_path / "a longer temporary folder"),
+        "PYTHONHASHSEED": "7",
+        "PYTHONOPTIMIZE": "2",
+        "TZ": "Asia/Tokyo",
+    }
     done = build(packages, tmp_path / "again.zip", arch, env=surroundings, cwd=tmp_path, umask=0o077)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "again.zip").read_bytes() == scripted(packages, arch).path.read_bytes()
@@ -598,6 +603,17 @@ def test_zip_that_cannot_be_written_is_reported_and_leaves_nothing(tmp_path: Pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["layer.zip", "python"]
 
 
+def test_zip_is_written_into_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
+    (tmp_path / "python").mkdir()
+    build_layer.write_zip(tmp_path / "python", tmp_path / "layers" / "layer.zip")
+    assert zipfile.is_zipfile(tmp_path / "layers" / "layer.zip")
+
+
+def test_layer_without_bytecode_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(build_layer.LayerError, match="could not be compiled"):
+        build_layer.add_bytecode(tmp_path)
+
+
 def test_old_python_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -610,6 +626,18 @@ def test_command_line_without_zip_is_refused(capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit, match="2"):
         build_layer.main(["requirements.txt"])
     assert "name a requirements file and the zip to write" in capsys.readouterr().err
+
+
+def test_extras_go_and_record_stays_true(tmp_path: Path) -> None:
+    stage = tmp_path / "work" / "python"
+    for name in ("../../bin/tool", "bin/tool", "a/__init__.py", "a/tests/test_a.py", "a-1.dist-info/RECORD"):
+        (stage / name).parent.mkdir(parents=True, exist_ok=True)
+        (stage / name).touch()
+    record = stage / "a-1.dist-info" / "RECORD"
+    record.write_text("../../bin/tool,,\na/__init__.py,,\na/tests/test_a.py,,\na-1.dist-info/RECORD,,\n")
+    build_layer.remove_extras(stage)
+    assert sorted(path.name for path in stage.rglob("*") if path.is_file()) == ["RECORD", "__init__.py"]
+    assert record.read_text() == "a/__init__.py,,\na-1.dist-info/RECORD,,\n"
 
 
 # ------------------------------------------------------------------ --check, --list
@@ -646,6 +674,7 @@ def elf(machine: int, text: bytes = b"") -> bytes:
     [
         pytest.param({"python/a.abi3.so": elf(183, b"\0GLIBC_2.38\0")}, "glibc 2.38", id="too new a glibc"),
         pytest.param({"python/a.so": elf(243)}, "another system", id="another processor"),
+        pytest.param({"python/a.libs/libb.so.1.2": elf(62)}, "for x86_64", id="a library with its version"),
         pytest.param({"python/a.dylib": b"\xcf\xfa\xed\xfe"}, "another system", id="macOS"),
         pytest.param({"python/a.so": elf(183), "python/b.so": elf(62)}, "arm64 and x86_64", id="mixed"),
         pytest.param({"python/__pycache__/a.cpython-312.pyc": b""}, "Python 3.12", id="another Python's bytecode"),
@@ -662,6 +691,13 @@ def test_check_judges_by_what_lies_in_the_zip(
             archive.writestr(name, data)
     assert build_layer.main(["--check", str(tmp_path / "layer.zip"), "--arch", "arm64", "--python", "3.13"]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_check_holds_python_3_11_to_the_glibc_of_amazon_linux_2(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "layer.zip", "w") as archive:
+        archive.writestr("python/a.abi3.so", elf(183, b"\0GLIBC_2.28\0"))
+    command = ["--check", str(tmp_path / "layer.zip"), "--arch", "arm64", "--python"]
+    assert [build_layer.main([*command, python]) for python in ("3.11", "3.12")] == [2, 0]
 
 
 def test_check_takes_a_layer_of_sources_alone(tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def test_unusable_password_is_refused_in_one_sentence(run: Run, typed: str, reas
     ],
 )
 def test_user_id_that_login_refuses_is_refused_in_one_sentence(run: Run, user_id: str, reason: str) -> None:
-    status, output, errors = run(PASSWORD, "--user-id", user_id)
+    status, output, errors = run("", "--user-id", user_id)
     assert (status, output) == (2, "")
     assert re.fullmatch(rf"The user_id [^\n]*{reason}[^\n]*\.\n", errors)
 

@@ -143,6 +143,15 @@ def test_clocks_may_differ_by_ten_seconds(authorize: Authorizer, claim: str, ske
         assert_unauthorized(authorize, token)
 
 
+@pytest.mark.parametrize(("skew", "good"), [(5, True), (15, False)])
+def test_nbf_may_lie_ten_seconds_ahead(authorize: Authorizer, skew: int, good: bool) -> None:
+    token = google_token(nbf=int(authorize.now) + skew)
+    if good:
+        assert authorize(token)
+    else:
+        assert_unauthorized(authorize, token)
+
+
 @pytest.mark.parametrize(
     ("setting", "changes", "good"),
     [
@@ -482,6 +491,16 @@ def test_log_has_one_line_with_the_reason(
         authorize(google_token(**{"hd": "example.com"} | changes))
     [line] = [record.getMessage() for record in caplog.records if record.name == "root"]
     assert word in line
+
+
+def test_log_names_an_error_and_does_not_quote_it(authorize: Authorizer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert_unauthorized(authorize, "junk")
+    authorize.endpoint.down = True
+    with pytest.raises(requests.ConnectionError):
+        authorize.admits()
+    lines = [message for name, _, message in caplog.record_tuples if name == "root"]
+    assert lines == ["refused: JSONDecodeError", "certificates not fetched: ConnectionError"]
 
 
 SEGMENT = st.one_of(

@@ -9,8 +9,8 @@ from conftest import API, CONNECT_ARN, PREVIOUS, SECRET, Function, connect_event
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-GOOD = make_jwt()
-BAD = make_jwt("another secret, of enough bytes to sign")
+GOOD = make_jwt(exp=4_000_000_000)
+BAD = make_jwt("another secret, of enough bytes to sign", exp=4_000_000_000)
 
 
 @pytest.fixture
@@ -75,8 +75,9 @@ def test_tokens_are_judged_as_on_the_rest_api(deploy: Callable[..., Function]) -
     for token in (make_jwt(**good), make_jwt(PREVIOUS, **good)):
         assert decision(authorize(connect_event(query={"access_token": token})), CONNECT_ARN) == "Allow"
     for changes in ({"iss": "you"}, {"aud": "web"}, {"exp": ...}, {"exp": 1}, {"user_id": 7}, {"nbf": "1"}):
-        with pytest.raises(Exception, match="^Unauthorized$"):
-            authorize(connect_event(query={"access_token": make_jwt(**good | changes)}))
+        for secret in secrets.values():
+            with pytest.raises(Exception, match="^Unauthorized$"):
+                authorize(connect_event(query={"access_token": make_jwt(secret, **good | changes)}))
 
 
 def test_each_decision_is_one_line(authorize: Function, caplog: pytest.LogCaptureFixture) -> None:

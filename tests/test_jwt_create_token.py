@@ -127,7 +127,7 @@ def test_every_user_id_and_password_within_the_limits_works(
     assert claims_of(answer)["user_id"] == user_id
 
 
-@pytest.mark.parametrize("prefix", ["$2a$", "$2b$", "$2y$"])
+@pytest.mark.parametrize("prefix", ["$2a$", "$2b$", "$2x$", "$2y$"])
 def test_hashes_of_other_tools_work(login: Function, table: FakeTable, prefix: str) -> None:
     stored = quick_hash(PASSWORD).replace("$2b$", prefix)
     table.items["testuser"]["passwordHash"] = {"S": stored}
@@ -347,6 +347,16 @@ def test_password_that_bcrypt_cannot_tell_apart_is_the_same_work_and_refused(
     assert (asked[0][1] == HASH_12.encode()) == (user_id == "testuser")
 
 
+@pytest.mark.parametrize("cost", ["04", "15"])
+def test_hash_of_every_cost_that_the_timeout_allows_is_checked(
+    login: Function, table: FakeTable, asked: list[tuple[bytes, bytes]], cost: str
+) -> None:
+    stored = HASH_12.replace("$12$", f"${cost}$")
+    table.items["testuser"]["passwordHash"] = {"S": stored}
+    assert login(request())["statusCode"] == 200
+    assert [hash_asked for _, hash_asked in asked] == [stored.encode()]
+
+
 def test_a_good_login_is_one_check_too(login: Function, asked: list[tuple[bytes, bytes]]) -> None:
     assert login(request())["statusCode"] == 200
     assert len(asked) == 1
@@ -401,21 +411,23 @@ def test_no_caller_can_cause_a_failure(login: Function, asked: list[Any], event:
 FAILURES: list[Any] = [
     pytest.param(error("ResourceNotFoundException"), "ResourceNotFoundException", id="no such table"),
     pytest.param(error("AccessDeniedException"), "AccessDeniedException", id="not permitted"),
-    pytest.param(error("ProvisionedThroughputExceededException"), "ProvisionedThroughputExceeded", id="throttled"),
+    pytest.param(
+        error("ProvisionedThroughputExceededException"), "ProvisionedThroughputExceededException", id="throttled"
+    ),
     pytest.param(error("ValidationException"), "ValidationException", id="other key"),
     pytest.param((500, b'{"__type": "InternalServerError"}'), "InternalServerError", id="500"),
-    pytest.param((503, b"<html>Try later</html>"), "", id="503 in HTML"),
-    pytest.param((400, b""), "", id="400, empty"),
+    pytest.param((503, b"<html>Try later</html>"), "503", id="503 in HTML"),
+    pytest.param((400, b""), "400", id="400, empty"),
     pytest.param((200, b"<html>Welcome to the hotel</html>"), "JSONDecodeError", id="200 in HTML"),
     pytest.param((200, b""), "JSONDecodeError", id="200, empty"),
     pytest.param((200, b"[]"), "ValueError", id="200, list"),
     pytest.param((200, b"null"), "ValueError", id="200, null"),
     pytest.param((200, b"[" * 100_000), "RecursionError", id="200, deep"),
-    pytest.param((200, b'{"Item": []}'), "", id="item is a list"),
-    pytest.param((200, b'{"Item": "x"}'), "", id="item is text"),
-    pytest.param((200, b'{"Item": {"passwordHash": "x"}}'), "", id="value without a type"),
-    pytest.param((200, b'{"Item": {"passwordHash": {"S": 5}}}'), "", id="text that is a number"),
-    pytest.param((200, b'{"Item": {"passwordHash": {"S": ["x"]}}}'), "", id="text that is a list"),
+    pytest.param((200, b'{"Item": []}'), "AttributeError", id="item is a list"),
+    pytest.param((200, b'{"Item": "x"}'), "AttributeError", id="item is text"),
+    pytest.param((200, b'{"Item": {"passwordHash": "x"}}'), "AttributeError", id="value without a type"),
+    pytest.param((200, b'{"Item": {"passwordHash": {"S": 5}}}'), "TypeError", id="text that is a number"),
+    pytest.param((200, b'{"Item": {"passwordHash": {"S": ["x"]}}}'), "TypeError", id="text that is a list"),
     pytest.param(HANG_UP, "ConnectionClosedError", id="hangs up"),
     pytest.param(HANG, "ReadTimeoutError", id="hangs"),
 ]
@@ -429,9 +441,7 @@ def test_failing_table_is_an_error_in_time_and_the_next_login_works(
     began = time.monotonic()
     assert login(request()) == FAILED
     assert time.monotonic() - began < 10  # seconds
-    [(_, level, line)] = own_lines(caplog)
-    assert (level, line[:18]) == (logging.ERROR, "failed: DynamoDB: ")
-    assert reason in line
+    assert own_lines(caplog) == [("root", logging.ERROR, f"failed: DynamoDB: {reason}")]
     assert len(table.requests) <= 2
     table.replies = iter(())
     assert login(request())["statusCode"] == 200
@@ -570,3 +580,9 @@ def test_bad_setting_stops_the_function_and_is_named_but_not_shown(
 )
 def test_secret_of_32_bytes_is_enough(deploy: Callable[..., Function], table: FakeTable, secret: str) -> None:
     deploy("jwt_create_token", **NEEDED | {"JWT_SECRET": secret}, **table.environment)
+
+
+def test_table_that_hangs_is_waited_for_as_long_as_the_manual_says(login: Function) -> None:
+    config = login.module.dynamodb.meta.config
+    attempts: int = config.retries["total_max_attempts"]
+    assert attempts * (config.connect_timeout + config.read_timeout) + 1 == 7  # seconds
