@@ -10,7 +10,7 @@ Environment
 
 Layer        basic_auth (PyJWT, bcrypt); boto3 comes with the runtime
 Permissions  dynamodb:GetItem on that table, CloudWatch Logs
-Memory       1024 MB, timeout 15 s: bcrypt takes a quarter second of a whole CPU, a DynamoDB that hangs 7 s
+Memory       1024 MB, timeout 15 s: bcrypt takes a third of a second of a whole CPU, a DynamoDB that hangs 7 s
 Event        Lambda proxy integration of a REST API, an HTTP API or a function URL, with the JSON object
              {"user_id": "...", "password": "..."} as body; or that object itself (console test, other integrations)
 Answers      200  {"token": "<jwt>", "token_type": "Bearer", "expires_in": <seconds>}
