@@ -1,25 +1,34 @@
-"""REST API authorizer (TOKEN): admits requests that carry a JWT which jwt_create_token.py issued (HS256).
+"""Authorizer of a REST or HTTP API: admits requests that carry a JWT which jwt_create_token.py issued (HS256).
 
 Environment
-    JWT_SECRET             required   the key that signs, at least 32 bytes (RFC 7518 §3.2)
+    JWT_SECRET             required   the key that signs: 32 bytes or more (RFC 7518 §3.2), 10 different characters
     JWT_SECRET_PREVIOUS    optional   the key before it: still verifies, never signs
     JWT_ISSUER             optional   when set, the token's "iss" must be this
     JWT_AUDIENCE           optional   when set, the token's "aud" must be, or contain, this; when not, it must have none
     ALLOWED_RESOURCE_ARNS  optional   comma-separated method ARNs, of 512 characters at most, that a valid token may
-                                      call, with the wildcards * ("/" too) and ?; default: every method of the stage
+                                      call, with the wildcards * ("/" too) and ?; default: every method of the stage.
+                                      Rights per user: admin=<ARN> is for tokens whose claim "scope" has the word admin
+    USER_CREDENTIALS_TABLE_NAME       optional   login's table. When set, a token is refused whose user is no longer
+                                      in it, or has a tokensValidFrom (Unix seconds) later than the token's "iat"
 
-Layer        basic_auth (PyJWT)
-Permissions  CloudWatch Logs only
-Answers      401  no token, or one that is not valid (raises Exception("Unauthorized"))
-             403  a valid token, and a method that ALLOWED_RESOURCE_ARNS does not list
-             500  a setting is missing or bad (the function does not start, and says why in its log)
-Token source Authorization: "Bearer <jwt>", or the bare token
+Layer        basic_auth (PyJWT); boto3, for the table, comes with the runtime
+Permissions  CloudWatch Logs; with the table, dynamodb:GetItem on it (attributes user_id and tokensValidFrom)
+Memory       256 MB, timeout 10 s: a DynamoDB that hangs takes 7 s
+Answers      401  no token, or one that is not valid (raises Exception("Unauthorized"); AWS documents the 401 for REST
+                  APIs, and for HTTP APIs no status)
+             403  a valid token, and a method that ALLOWED_RESOURCE_ARNS does not list for it
+             500  DynamoDB failed, or a setting is missing or bad (the log says which)
+Token source "Bearer <jwt>", or the bare token, in the identity source and nowhere else: API Gateway remembers the
+             answer under that. REST TOKEN: Authorization. REST REQUEST: method.request.header.Authorization.
+             HTTP API, payload 1.0 or 2.0, simple responses off: $request.header.Authorization
 Caching      safe at any TTL: the policy depends on the token and the stage, never on the method that asked.
-             A cached answer can outlive the token's "exp" by the TTL at most.
+             A cached answer can outlive the token's "exp", or a logout, by the TTL at most.
 Rotation     1. authorizers: JWT_SECRET = new, JWT_SECRET_PREVIOUS = old  2. login: JWT_SECRET = new
              3. after JWT_TTL_SECONDS: drop JWT_SECRET_PREVIOUS. Nobody is logged out.
+Version      2.0.0 (CHANGELOG.md says what changed)
 """
 
+import contextlib
 import fnmatch
 import logging
 import os
@@ -31,37 +40,79 @@ import jwt
 logger = logging.getLogger()
 logger.setLevel(logging.INFO)
 
-JWT_SECRET = os.environ.get("JWT_SECRET", "")
-JWT_SECRET_PREVIOUS = os.environ.get("JWT_SECRET_PREVIOUS", "")
-for name, secret in (("JWT_SECRET", JWT_SECRET), ("JWT_SECRET_PREVIOUS", JWT_SECRET_PREVIOUS or JWT_SECRET)):
-    try:
-        if len(secret.encode()) < 32:  # bytes
-            raise ValueError("too short")
+# A public or private key as bare base64 (DER), which a stranger may know; PyJWT refuses the other forms of keys.
+DER_KEY = re.compile(r"\s*M(?:I[GHI]|[A-H][AEIMQUYcgkosw048][Cw])[A-Za-z0-9+/\s]+=*\s*")
+
+
+def signing_secret(name: str) -> str:
+    """Return the secret in a variable, or stop the function if it is weak or another kind of key (RFC 8725 §3.5)."""
+    secret = os.environ.get(name, "")
+    with contextlib.suppress(Exception):
         jwt.encode({}, secret, algorithm="HS256")
-    except Exception:
-        raise ValueError(f"{name} must be text of 32 bytes or more, no PEM or JWK: openssl rand -hex 32") from None
+        if len(secret.encode()) >= 32 and len(set(secret)) >= 10 and not DER_KEY.fullmatch(secret):
+            return secret
+    rule = "text of 32 bytes or more, with 10 different characters or more, and no key in PEM, SSH, JWK or DER form"
+    raise ValueError(f"{name} must be {rule}: openssl rand -hex 32")
+
+
+JWT_SECRET = signing_secret("JWT_SECRET")
+JWT_SECRET_PREVIOUS = signing_secret("JWT_SECRET_PREVIOUS") if os.environ.get("JWT_SECRET_PREVIOUS") else ""
 
 VALIDATION: dict[str, Any] = {
     "algorithms": ["HS256"],
     "issuer": os.environ.get("JWT_ISSUER") or None,
     "audience": os.environ.get("JWT_AUDIENCE") or None,
+    "leeway": 10,  # seconds
     "options": {"require": ["exp", "user_id"]},
 }
 
-# The libraries pass over padding and, some of them, junk: a token would have many spellings (RFC 7515 §7.1).
-COMPACT_JWS = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
+# One spelling for each token (RFC 7515 §2): no padding, no junk, no stray bits in the signature's last character.
+COMPACT_JWS = re.compile(r"[\w-]+\.[\w-]+\.(?:[\w-]{4})*(?:[\w-][AQgw]|[\w-]{2}[AEIMQUYcgkosw048])?", re.ASCII)
+SCOPE = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")  # RFC 6749 §3.3
 
-ALLOWED_RESOURCE_ARNS = [arn.strip() for arn in os.environ.get("ALLOWED_RESOURCE_ARNS", "").split(",")]
-if ALLOWED_RESOURCE_ARNS == [""]:
-    ALLOWED_RESOURCE_ARNS = []
-if not all(arn.startswith(("arn:", "*")) and len(arn) <= 512 for arn in ALLOWED_RESOURCE_ARNS):
-    raise ValueError("ALLOWED_RESOURCE_ARNS must list method ARNs of at most 512 characters each, separated by commas")
+# An entry is <ARN>, for every valid token, or <scope token>=<ARN>.
+ENTRY = re.compile(r"(?:(?!arn:)([!#-+\--<>-\[\]-~]+)=)?(\*|arn:[a-z*-]+:execute-api:[!-~]+)")
+ALLOWED_RESOURCE_ARNS = []
+for entry in os.environ.get("ALLOWED_RESOURCE_ARNS", "").split(",") if os.environ.get("ALLOWED_RESOURCE_ARNS") else []:
+    found = ENTRY.fullmatch(entry.strip())
+    if not found or len(found[2]) > 512:
+        raise ValueError("ALLOWED_RESOURCE_ARNS must list, separated by commas, ...")
+    ALLOWED_RESOURCE_ARNS.append((found[1], found[2]))
+
+USER_CREDENTIALS_TABLE_NAME = os.environ.get("USER_CREDENTIALS_TABLE_NAME", "")
+if USER_CREDENTIALS_TABLE_NAME:  # without it, the cold start is spared boto3
+    from concurrent.futures import ThreadPoolExecutor
+
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import ClientError
+
+    # 2 attempts of 1 s to connect and 2 s between two reads, and 1 s at most between the attempts.
+    patience = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2})
+    dynamodb, threads = boto3.client("dynamodb", config=patience), ThreadPoolExecutor()
 
 
 def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Answer a TOKEN authorizer event with an IAM policy, or raise Exception("Unauthorized"), a 401."""
-    user_id = verified_user_id(bearer_token(event.get("authorizationToken")))
-    return policy(user_id, event["methodArn"], {"user_id": user_id, "authorized": True})
+    """Answer an authorizer event with an IAM policy, or raise Exception("Unauthorized"), a 401."""
+    claims = verified_claims(presented_token(event))
+    user_id, scope = claims["user_id"], claims.get("scope", "")
+    if USER_CREDENTIALS_TABLE_NAME:
+        refuse_if_logged_out(user_id, claims.get("iat"))
+    resources = [arn for needed, arn in ALLOWED_RESOURCE_ARNS if not needed or needed in scope.split(" ")]
+    method_arn = event.get("routeArn") or event["methodArn"]
+    return policy(user_id, method_arn, resources, {"user_id": user_id, "scope": scope, "authorized": True})
+
+
+def presented_token(event: dict[str, Any]) -> str:
+    """Return the token in the identity source, which API Gateway remembers the answer under, or ""."""
+    source = event.get("identitySource", event.get("authorizationToken"))
+    if source is None:  # a REST API's REQUEST authorizer, or an HTTP API that remembers nothing
+        headers = event.get("multiValueHeaders") or {k: [v] for k, v in (event.get("headers") or {}).items()}
+        values = [value for name in headers if name.lower() == "authorization" for value in headers[name]]
+        source = values[:1] if values == values[:1] * len(values) else values
+    if isinstance(source, list):
+        source = source[0] if len(source) == 1 else ""
+    return bearer_token(source)
 
 
 def bearer_token(value: object) -> str:
@@ -73,19 +124,18 @@ def bearer_token(value: object) -> str:
     return token if COMPACT_JWS.fullmatch(token) else ""
 
 
-def verified_user_id(token: str) -> str:
-    """Return the claim user_id of a valid token, or raise Exception("Unauthorized") (RFC 7519 §7.2)."""
+def verified_claims(token: str) -> dict[str, Any]:
+    """Return the claims of a valid token, or raise Exception("Unauthorized") (RFC 7519 §7.2)."""
     try:
-        claims = verified_claims(token)
+        claims = decoded(token)
     except Exception as error:
         refuse(type(error).__name__)
-    user_id = claims["user_id"]
-    if not (isinstance(user_id, str) and user_id and has_numeric_dates(claims)):
-        refuse("a claim of the wrong type")
-    return user_id
+    if not is_sound(claims):
+        refuse("a claim of the wrong type or size")
+    return claims
 
 
-def verified_claims(token: str) -> dict[str, Any]:
+def decoded(token: str) -> dict[str, Any]:
     """Return the claims of a token that JWT_SECRET or JWT_SECRET_PREVIOUS signed."""
     try:
         return jwt.decode(token, JWT_SECRET, **VALIDATION)
@@ -101,26 +151,75 @@ def refuse(reason: str) -> NoReturn:
     raise Exception("Unauthorized") from None  # keeps the token, which the error behind may quote, out of the traceback
 
 
-def has_numeric_dates(claims: dict[str, Any]) -> bool:
-    """Tell whether every date is a number, as RFC 7519 §2 has it: PyJWT takes text as well."""
-    return all(type(claims.get(name, 0)) in (int, float) for name in ("exp", "nbf", "iat"))
+def is_sound(claims: dict[str, Any]) -> bool:
+    """Tell whether the claims are as login issues them: PyJWT takes dates in text, and whatever is in the others."""
+    dates = [claims.get(name, 0) for name in ("exp", "nbf", "iat")]
+    scope = claims.get("scope", "none")
+    return (
+        all(type(date) in (int, float) for date in dates)
+        and is_text(claims["user_id"], 256)
+        and is_text(scope, 1024)
+        and SCOPE.fullmatch(scope) is not None
+    )
 
 
-def policy(principal: str, method_arn: str, context: dict[str, Any]) -> dict[str, Any]:
+def is_text(value: object, limit: int) -> bool:
+    """Tell whether a value is text of 1 to so many bytes in UTF-8, which has no lone surrogates."""
+    return isinstance(value, str) and not re.search("[\ud800-\udfff]", value) and 0 < len(value.encode()) <= limit
+
+
+def refuse_if_logged_out(user_id: str, issued_at: float | None) -> None:
+    """Refuse a token from before the user's tokensValidFrom (both in Unix seconds), or of a user who is gone."""
+    try:
+        item = user_item(user_id, ProjectionExpression="tokensValidFrom")
+        valid_from = (item or {}).get("tokensValidFrom", {"N": "0"})["N"]
+        if not re.fullmatch("[0-9]+", valid_from):
+            raise ValueError("tokensValidFrom is no whole number")
+    except Exception as error:
+        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+        logger.error("failed: DynamoDB: %s", code)
+        raise RuntimeError("DynamoDB failed") from None
+    if item is None or issued_at is None or issued_at < int(valid_from):
+        refuse("no such user, or logged out")
+
+
+def user_item(user_id: str, **attributes: Any) -> dict[str, Any] | None:
+    """Return what the table has of a user, or None where there is no such user; raise if DynamoDB fails or hangs."""
+    request = {"TableName": USER_CREDENTIALS_TABLE_NAME, "Key": {"user_id": {"S": user_id}}, "ConsistentRead": True}
+    # botocore reads a 200 that is not JSON as an empty answer, and an answer to this always has ConsumedCapacity.
+    request |= attributes | {"ReturnConsumedCapacity": "TOTAL"}
+    answer = threads.submit(dynamodb.get_item, **request).result(timeout=7)  # seconds
+    if "ConsumedCapacity" not in answer:
+        raise ValueError("not an answer of DynamoDB")
+    item: dict[str, Any] | None = answer.get("Item")
+    return item
+
+
+def policy(principal: str, method_arn: str, resources: list[str], context: dict[str, Any]) -> dict[str, Any]:
     """Return the answer for every method at once: API Gateway caches it and replays it for other methods."""
-    stage = "/".join(method_arn.split("/")[:2])
-    resources = ALLOWED_RESOURCE_ARNS or [f"{stage}/*"]
-    statements = [{"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": resources}]
-    if ALLOWED_RESOURCE_ARNS:
-        # Not only silence: a resource policy that allows everybody would let an unlisted method through.
-        statements.append({"Action": "execute-api:Invoke", "Effect": "Deny", "NotResource": resources})
-    allowed = not ALLOWED_RESOURCE_ARNS or any(matches(method_arn, pattern) for pattern in ALLOWED_RESOURCE_ARNS)
+    statements = policy_statements(method_arn, resources)
+    allowed = statements[0]["Effect"] == "Allow"
     logger.info("%s: %r", "admitted" if allowed else "denied by ALLOWED_RESOURCE_ARNS", principal)
     return {
         "principalId": principal,
-        "policyDocument": {"Version": "2012-10-17", "Statement": statements if allowed else statements[::-1]},
+        "policyDocument": {"Version": "2012-10-17", "Statement": statements},
         "context": context,
     }
+
+
+def policy_statements(method_arn: str, resources: list[str]) -> list[dict[str, Any]]:
+    """Return what allows the resources and denies all else, first the statement that decides about this method."""
+    stage = "/".join(method_arn.split("/")[:2])
+    everything = {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": [f"{stage}/*"]}
+    if not ALLOWED_RESOURCE_ARNS:
+        return [everything]
+    if not resources:
+        return [everything | {"Effect": "Deny"}]
+    listed = {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": resources}
+    # Not only silence: a resource policy that allows everybody would let an unlisted method through.
+    others = {"Action": "execute-api:Invoke", "Effect": "Deny", "NotResource": resources}
+    # The order is for who reads the policy; to IAM it means nothing.
+    return [listed, others] if any(matches(method_arn, pattern) for pattern in resources) else [others, listed]
 
 
 def matches(method_arn: str, pattern: str) -> bool:

@@ -1,27 +1,33 @@
-"""REST API authorizer (TOKEN): admits requests that carry a Google ID token.
+"""Authorizer of a REST or HTTP API: admits requests that carry a Google ID token.
 
 Environment
     GOOGLE_CLIENT_ID       required   OAuth client id that the token must be for; several with commas
     GOOGLE_HOSTED_DOMAINS  optional   comma-separated Google Workspace domains: the claim "hd" must be one of them
-                                      (an e-mail address that ends in a domain proves nothing)
+                                      (an e-mail address that ends in a domain proves nothing, nor does a consent
+                                      screen that is "internal")
     ALLOWED_RESOURCE_ARNS  optional   comma-separated method ARNs, of 512 characters at most, that a valid token may
                                       call, with the wildcards * ("/" too) and ?; default: every method of the stage
 
 Layer        google_auth (google-auth, requests)
 Permissions  CloudWatch Logs only; no VPC without a way to the internet: Google's certificates are fetched
-Memory       256 MB, timeout 10 s: the fetch may take 5 s
-Answers      401  no token, or one that is not valid (raises Exception("Unauthorized"))
+Memory       256 MB, timeout 10 s: a fetch takes 2 s to connect and 3 s between two reads
+Answers      401  no token, or one that is not valid (raises Exception("Unauthorized"); AWS documents the 401 for REST
+                  APIs, and for HTTP APIs no status)
              403  a valid token, and a method that ALLOWED_RESOURCE_ARNS does not list
              500  Google's certificates cannot be had, or a setting is missing or bad (the log says which)
-Token source Authorization: "Bearer <ID token>", or the bare token
+Token source "Bearer <ID token>", or the bare token, in the identity source and nowhere else: API Gateway remembers the
+             answer under that. REST TOKEN: Authorization. REST REQUEST: method.request.header.Authorization.
+             HTTP API, payload 1.0 or 2.0, simple responses off: $request.header.Authorization
 Caching      safe at any TTL: the policy depends on the token and the stage, never on the method that asked.
              A cached answer can outlive the token's "exp" by the TTL at most.
 Certificates fetched when they expire, and for an unknown key id; at most once in 60 s while there are some that are
              at most a day past their time, and not for 10 s after an attempt that hung while there are none
 Principal    "sub", which never changes; an e-mail address can (developers.google.com/identity/openid-connect)
+Version      2.0.0 (CHANGELOG.md says what changed)
 """
 
 import base64
+import dataclasses
 import fnmatch
 import json
 import logging
@@ -46,32 +52,58 @@ GOOGLE_HOSTED_DOMAINS = os.environ.get("GOOGLE_HOSTED_DOMAINS", "").lower().repl
 if os.environ.get("GOOGLE_HOSTED_DOMAINS") and not GOOGLE_HOSTED_DOMAINS:
     raise ValueError("GOOGLE_HOSTED_DOMAINS must list domains, separated by commas, or be empty")
 
+METHOD_ARN = re.compile(r"\*|arn:[a-z*-]+:execute-api:[!-~]+")
 ALLOWED_RESOURCE_ARNS = [arn.strip() for arn in os.environ.get("ALLOWED_RESOURCE_ARNS", "").split(",")]
-if ALLOWED_RESOURCE_ARNS == [""]:
+if ALLOWED_RESOURCE_ARNS == [""] and not os.environ.get("ALLOWED_RESOURCE_ARNS"):
     ALLOWED_RESOURCE_ARNS = []
-if not all(arn.startswith(("arn:", "*")) and len(arn) <= 512 for arn in ALLOWED_RESOURCE_ARNS):
+if not all(METHOD_ARN.fullmatch(arn) and len(arn) <= 512 for arn in ALLOWED_RESOURCE_ARNS):
     raise ValueError("ALLOWED_RESOURCE_ARNS must list method ARNs of at most 512 characters each, separated by commas")
 
-# The libraries pass over padding and, some of them, junk: a token would have many spellings (RFC 7515 §7.1).
-COMPACT_JWS = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
+# One spelling for each token (RFC 7515 §2): no padding, no junk, no stray bits in the signature's last character.
+COMPACT_JWS = re.compile(r"[\w-]+\.[\w-]+\.(?:[\w-]{4})*(?:[\w-][AQgw]|[\w-]{2}[AEIMQUYcgkosw048])?", re.ASCII)
 
 CERTIFICATES_URL = "https://www.googleapis.com/oauth2/v1/certs"
-FETCH_TIMEOUT = (2, 3)  # seconds to connect, seconds between two reads
+FETCH_TIMEOUT = (2, 3)  # seconds to connect, and between two reads
 DAY = 86400  # seconds: certificates count as fresh, and after that as usable, for no longer
 REFETCH_INTERVAL = 60  # seconds between two attempts while there are usable certificates
 OUTAGE_PAUSE = 10  # seconds without an attempt after one that hung, while there are none
 CLOCK_SKEW = 10  # seconds
 
-# Times in Unix seconds: the monotonic clock may stand still while an execution environment is frozen.
-held: dict[str, Any] = {"certificates": {}, "request": None, "expires": 0.0, "attempted": 0.0, "paused_until": 0.0}
+
+@dataclasses.dataclass
+class Certificates:
+    """Google's certificates; times in Unix seconds, as the monotonic clock may stand still in a frozen environment."""
+
+    key_ids: frozenset[str] = frozenset()
+    answer: SimpleNamespace | None = None  # what verify_oauth2_token gets when it asks for them
+    expires: float = 0.0
+    attempted: float = 0.0
+    paused_until: float = 0.0
+
+
+held = Certificates()
 
 
 def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Answer a TOKEN authorizer event with an IAM policy, or raise Exception("Unauthorized"), a 401."""
-    token = bearer_token(event.get("authorizationToken"))
+    """Answer an authorizer event with an IAM policy, or raise Exception("Unauthorized"), a 401."""
+    token = presented_token(event)
     refresh_certificates(key_id(token))
     claims = google_claims(token)
-    return policy(claims["sub"], event["methodArn"], {"email": claims["email"], "authorized": True})
+    method_arn = event.get("routeArn") or event["methodArn"]
+    context_values = {"sub": claims["sub"], "email": claims["email"], "authorized": True}
+    return policy(claims["sub"], method_arn, ALLOWED_RESOURCE_ARNS, context_values)
+
+
+def presented_token(event: dict[str, Any]) -> str:
+    """Return the token in the identity source, which API Gateway remembers the answer under, or ""."""
+    source = event.get("identitySource", event.get("authorizationToken"))
+    if source is None:  # a REST API's REQUEST authorizer, or an HTTP API that remembers nothing
+        headers = event.get("multiValueHeaders") or {k: [v] for k, v in (event.get("headers") or {}).items()}
+        values = [value for name in headers if name.lower() == "authorization" for value in headers[name]]
+        source = values[:1] if values == values[:1] * len(values) else values
+    if isinstance(source, list):
+        source = source[0] if len(source) == 1 else ""
+    return bearer_token(source)
 
 
 def bearer_token(value: object) -> str:
@@ -104,37 +136,36 @@ def refuse(reason: str) -> NoReturn:
 def refresh_certificates(kid: str) -> None:
     """Fetch Google's certificates if those held are expired or lack the key id; raise if that leaves none."""
     now = time.time()
-    if kid in held["certificates"] and now < held["expires"]:
+    if kid in held.key_ids and now < held.expires:
         return
-    usable = now < held["expires"] + DAY
-    if usable and now < held["attempted"] + REFETCH_INTERVAL:
+    usable = now < held.expires + DAY
+    if usable and now < held.attempted + REFETCH_INTERVAL:
         return
-    if not usable and now < held["paused_until"]:
+    if not usable and now < held.paused_until:
         raise TimeoutError("Google's certificates could not be fetched: the attempt before this one hung")
-    held["attempted"] = now
+    held.attempted = now
     try:
-        held.update(fetched_certificates(now))
+        fetch_certificates(now)
     except Exception as error:
         logger.error("certificates not fetched: %s", type(error).__name__)
         if time.time() - now > 1:  # second: it hung
-            held["paused_until"] = time.time() + OUTAGE_PAUSE
+            held.paused_until = time.time() + OUTAGE_PAUSE
         if not usable:
             raise
 
 
-def fetched_certificates(now: float) -> dict[str, Any]:
-    """Return Google's certificates and when they expire; raise if the answer is anything else."""
-    response = requests.get(CERTIFICATES_URL, timeout=FETCH_TIMEOUT)
+def fetch_certificates(now: float) -> None:
+    """Hold what Google answers with its lifetime; raise if that is anything but certificates."""
+    response = requests.get(CERTIFICATES_URL, timeout=FETCH_TIMEOUT, allow_redirects=False)
     response.raise_for_status()
     certificates = response.json()
     if not certificates:
         raise ValueError("Google's answer has no certificates")
     for pem in certificates.values():
         google.auth.crypt.RSAVerifier.from_string(pem)
-    answer = SimpleNamespace(status=200, data=json.dumps(certificates).encode())
-    expires = now + lifetime(response.headers)
-    # verify_oauth2_token fetches through "request": it gets what is held.
-    return {"certificates": certificates, "request": lambda url, method: answer, "expires": expires}
+    held.key_ids = frozenset(certificates)
+    held.answer = SimpleNamespace(status=200, data=json.dumps(certificates).encode())
+    held.expires = now + lifetime(response.headers)
 
 
 def lifetime(headers: requests.structures.CaseInsensitiveDict[str]) -> int:
@@ -149,7 +180,7 @@ def lifetime(headers: requests.structures.CaseInsensitiveDict[str]) -> int:
 def google_claims(token: str) -> dict[str, Any]:
     """Return the claims of a valid token, or raise Exception("Unauthorized") (OpenID Connect Core §3.1.3.7)."""
     try:
-        claims: dict[str, Any] = id_token.verify_oauth2_token(token, held["request"], GOOGLE_CLIENT_IDS, CLOCK_SKEW)
+        claims: dict[str, Any] = id_token.verify_oauth2_token(token, held_answer, GOOGLE_CLIENT_IDS, CLOCK_SKEW)
     except Exception as error:
         refuse(type(error).__name__)
     if reason := objection(claims):
@@ -157,35 +188,57 @@ def google_claims(token: str) -> dict[str, Any]:
     return claims
 
 
+def held_answer(url: str, method: str) -> SimpleNamespace | None:
+    """Return the certificates as verify_oauth2_token expects them of a fetch."""
+    return held.answer
+
+
 def objection(claims: dict[str, Any]) -> str:
-    """Return what speaks against the claims of a token that Google signed, or ""."""
-    if not all(isinstance(claims.get(name), str) and claims[name] for name in ("sub", "email")):
-        return "no sub or no email"
+    """Return what speaks against the claims of a token that Google signed, or "" (OpenID Connect Core §2)."""
+    if not (is_text(claims.get("sub"), 255) and is_text(claims.get("email"), 320)):
+        return "no sub or no email, or a longer one than the standards allow"
     dates = [claims.get(name, 0) for name in ("exp", "iat", "nbf")]
     if not all(type(date) is int for date in dates) or dates[2] > time.time() + CLOCK_SKEW:
         return "not valid yet, or a date that is not a whole number"
     if claims.get("email_verified") is not True:
         return "email not verified"
+    if claims["email"].lower().endswith(".gserviceaccount.com"):  # whoever has one can make it a token for any audience
+        return "service account"
     if GOOGLE_HOSTED_DOMAINS and claims.get("hd") not in GOOGLE_HOSTED_DOMAINS:
         return "not in GOOGLE_HOSTED_DOMAINS"
     return ""
 
 
-def policy(principal: str, method_arn: str, context: dict[str, Any]) -> dict[str, Any]:
+def is_text(value: object, limit: int) -> bool:
+    """Tell whether a value is text of 1 to so many bytes in UTF-8, which has no lone surrogates."""
+    return isinstance(value, str) and not re.search("[\ud800-\udfff]", value) and 0 < len(value.encode()) <= limit
+
+
+def policy(principal: str, method_arn: str, resources: list[str], context: dict[str, Any]) -> dict[str, Any]:
     """Return the answer for every method at once: API Gateway caches it and replays it for other methods."""
-    stage = "/".join(method_arn.split("/")[:2])
-    resources = ALLOWED_RESOURCE_ARNS or [f"{stage}/*"]
-    statements = [{"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": resources}]
-    if ALLOWED_RESOURCE_ARNS:
-        # Not only silence: a resource policy that allows everybody would let an unlisted method through.
-        statements.append({"Action": "execute-api:Invoke", "Effect": "Deny", "NotResource": resources})
-    allowed = not ALLOWED_RESOURCE_ARNS or any(matches(method_arn, pattern) for pattern in ALLOWED_RESOURCE_ARNS)
+    statements = policy_statements(method_arn, resources)
+    allowed = statements[0]["Effect"] == "Allow"
     logger.info("%s: %r", "admitted" if allowed else "denied by ALLOWED_RESOURCE_ARNS", principal)
     return {
         "principalId": principal,
-        "policyDocument": {"Version": "2012-10-17", "Statement": statements if allowed else statements[::-1]},
+        "policyDocument": {"Version": "2012-10-17", "Statement": statements},
         "context": context,
     }
+
+
+def policy_statements(method_arn: str, resources: list[str]) -> list[dict[str, Any]]:
+    """Return what allows the resources and denies all else, first the statement that decides about this method."""
+    stage = "/".join(method_arn.split("/")[:2])
+    everything = {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": [f"{stage}/*"]}
+    if not ALLOWED_RESOURCE_ARNS:
+        return [everything]
+    if not resources:
+        return [everything | {"Effect": "Deny"}]
+    listed = {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": resources}
+    # Not only silence: a resource policy that allows everybody would let an unlisted method through.
+    others = {"Action": "execute-api:Invoke", "Effect": "Deny", "NotResource": resources}
+    # The order is for who reads the policy; to IAM it means nothing.
+    return [listed, others] if any(matches(method_arn, pattern) for pattern in resources) else [others, listed]
 
 
 def matches(method_arn: str, pattern: str) -> bool:

@@ -1,25 +1,30 @@
-"""WebSocket API authorizer (REQUEST) of the $connect route: admits clients with a JWT of jwt_create_token.py (HS256).
+"""Authorizer of a WebSocket API's $connect route: admits clients with a JWT of jwt_create_token.py (HS256).
 
 Environment
-    JWT_SECRET           required   the key that signs, at least 32 bytes (RFC 7518 §3.2)
+    JWT_SECRET           required   the key that signs: 32 bytes or more (RFC 7518 §3.2), 10 different characters
     JWT_SECRET_PREVIOUS  optional   the key before it: still verifies, never signs
     JWT_ISSUER           optional   when set, the token's "iss" must be this
     JWT_AUDIENCE         optional   when set, the token's "aud" must be, or contain, this; when not, it must have none
+    USER_CREDENTIALS_TABLE_NAME     optional   login's table. When set, a token is refused whose user is no longer
+                                    in it, or has a tokensValidFrom (Unix seconds) later than the token's "iat"
 
-Layer           basic_auth (PyJWT)
-Permissions     CloudWatch Logs only
-Answers         401  no token, or one that is not valid (raises Exception("Unauthorized"))
-                500  a setting is missing or bad (the function does not start, and says why in its log)
-Token           header Authorization: "Bearer <jwt>" or the bare token; else the query string parameter access_token
-                (RFC 6750 §2.3), since a browser's WebSocket cannot set headers. URLs end up in logs: keep tokens
-                short-lived, and log $context.requestId but nothing of the query string.
-Identity source none, or only the one that your clients use: API Gateway demands every one that is configured,
-                and answers 401 by itself where one is missing.
-Caching         none on a WebSocket API. Only $connect is authorized: a connection outlives its token, up to 2 hours.
-Rotation        1. authorizers: JWT_SECRET = new, JWT_SECRET_PREVIOUS = old  2. login: JWT_SECRET = new
-                3. after JWT_TTL_SECONDS: drop JWT_SECRET_PREVIOUS. Nobody is logged out.
+Layer        basic_auth (PyJWT); boto3, for the table, comes with the runtime
+Permissions  CloudWatch Logs; with the table, dynamodb:GetItem on it (attributes user_id and tokensValidFrom)
+Memory       256 MB, timeout 10 s: a DynamoDB that hangs takes 7 s
+Answers      401  no token, or one that is not valid (raises Exception("Unauthorized"))
+             500  DynamoDB failed, a setting is missing or bad, or this is not $connect (the log says which)
+Token source header Authorization: "Bearer <jwt>" or the bare token; else the query string parameter access_token, since
+             a browser's WebSocket cannot set headers. URLs end up in logs, so RFC 9700 §4.3.2 forbids it where there
+             is another way: keep tokens short-lived, and log nothing of the query string. To switch it off, configure
+             the identity source route.request.header.Authorization: API Gateway then refuses whoever sends none.
+             Otherwise configure none: it demands every one that is configured.
+Caching      none on a WebSocket API. Only $connect is authorized: a connection outlives its token, up to 2 hours.
+Rotation     1. authorizers: JWT_SECRET = new, JWT_SECRET_PREVIOUS = old  2. login: JWT_SECRET = new
+             3. after JWT_TTL_SECONDS: drop JWT_SECRET_PREVIOUS. Nobody is logged out.
+Version      2.0.0 (CHANGELOG.md says what changed)
 """
 
+import contextlib
 import logging
 import os
 import re
@@ -30,40 +35,68 @@ import jwt
 logger = logging.getLogger()
 logger.setLevel(logging.INFO)
 
-JWT_SECRET = os.environ.get("JWT_SECRET", "")
-JWT_SECRET_PREVIOUS = os.environ.get("JWT_SECRET_PREVIOUS", "")
-for name, secret in (("JWT_SECRET", JWT_SECRET), ("JWT_SECRET_PREVIOUS", JWT_SECRET_PREVIOUS or JWT_SECRET)):
-    try:
-        if len(secret.encode()) < 32:  # bytes
-            raise ValueError("too short")
+# A public or private key as bare base64 (DER), which a stranger may know; PyJWT refuses the other forms of keys.
+DER_KEY = re.compile(r"\s*M(?:I[GHI]|[A-H][AEIMQUYcgkosw048][Cw])[A-Za-z0-9+/\s]+=*\s*")
+
+
+def signing_secret(name: str) -> str:
+    """Return the secret in a variable, or stop the function if it is weak or another kind of key (RFC 8725 §3.5)."""
+    secret = os.environ.get(name, "")
+    with contextlib.suppress(Exception):
         jwt.encode({}, secret, algorithm="HS256")
-    except Exception:
-        raise ValueError(f"{name} must be text of 32 bytes or more, no PEM or JWK: openssl rand -hex 32") from None
+        if len(secret.encode()) >= 32 and len(set(secret)) >= 10 and not DER_KEY.fullmatch(secret):
+            return secret
+    rule = "text of 32 bytes or more, with 10 different characters or more, and no key in PEM, SSH, JWK or DER form"
+    raise ValueError(f"{name} must be {rule}: openssl rand -hex 32")
+
+
+JWT_SECRET = signing_secret("JWT_SECRET")
+JWT_SECRET_PREVIOUS = signing_secret("JWT_SECRET_PREVIOUS") if os.environ.get("JWT_SECRET_PREVIOUS") else ""
 
 VALIDATION: dict[str, Any] = {
     "algorithms": ["HS256"],
     "issuer": os.environ.get("JWT_ISSUER") or None,
     "audience": os.environ.get("JWT_AUDIENCE") or None,
+    "leeway": 10,  # seconds
     "options": {"require": ["exp", "user_id"]},
 }
 
-# The libraries pass over padding and, some of them, junk: a token would have many spellings (RFC 7515 §7.1).
-COMPACT_JWS = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
+# One spelling for each token (RFC 7515 §2): no padding, no junk, no stray bits in the signature's last character.
+COMPACT_JWS = re.compile(r"[\w-]+\.[\w-]+\.(?:[\w-]{4})*(?:[\w-][AQgw]|[\w-]{2}[AEIMQUYcgkosw048])?", re.ASCII)
+SCOPE = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")  # RFC 6749 §3.3
+
+USER_CREDENTIALS_TABLE_NAME = os.environ.get("USER_CREDENTIALS_TABLE_NAME", "")
+if USER_CREDENTIALS_TABLE_NAME:  # without it, the cold start is spared boto3
+    from concurrent.futures import ThreadPoolExecutor
+
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import ClientError
+
+    # 2 attempts of 1 s to connect and 2 s between two reads, and 1 s at most between the attempts.
+    patience = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2})
+    dynamodb, threads = boto3.client("dynamodb", config=patience), ThreadPoolExecutor()
 
 
 def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """Answer a $connect authorizer event with an IAM policy, or raise Exception("Unauthorized"), a 401."""
-    user_id = verified_user_id(presented_token(event))
+    method_arn = str(event.get("methodArn"))
+    if method_arn.split("/")[2:] != ["$connect"]:  # the policy, for one method, would be cached for all
+        raise RuntimeError("This authorizer is for $connect of a WebSocket API; for others take jwt_auth_token.py")
+    claims = verified_claims(connect_token(event))
+    user_id, scope = claims["user_id"], claims.get("scope", "")
+    if USER_CREDENTIALS_TABLE_NAME:
+        refuse_if_logged_out(user_id, claims.get("iat"))
+    statement = {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": method_arn}
     logger.info("admitted: %r", user_id)
-    statement = {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": event["methodArn"]}
     return {
         "principalId": user_id,
         "policyDocument": {"Version": "2012-10-17", "Statement": [statement]},
-        "context": {"userId": user_id, "authorized": True},
+        "context": {"userId": user_id, "scope": scope, "authorized": True},
     }
 
 
-def presented_token(event: dict[str, Any]) -> str:
+def connect_token(event: dict[str, Any]) -> str:
     """Return the token of the Authorization header, else of the query string, else ""."""
     headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
     query = event.get("queryStringParameters") or {}
@@ -79,19 +112,18 @@ def bearer_token(value: object) -> str:
     return token if COMPACT_JWS.fullmatch(token) else ""
 
 
-def verified_user_id(token: str) -> str:
-    """Return the claim user_id of a valid token, or raise Exception("Unauthorized") (RFC 7519 §7.2)."""
+def verified_claims(token: str) -> dict[str, Any]:
+    """Return the claims of a valid token, or raise Exception("Unauthorized") (RFC 7519 §7.2)."""
     try:
-        claims = verified_claims(token)
+        claims = decoded(token)
     except Exception as error:
         refuse(type(error).__name__)
-    user_id = claims["user_id"]
-    if not (isinstance(user_id, str) and user_id and has_numeric_dates(claims)):
-        refuse("a claim of the wrong type")
-    return user_id
+    if not is_sound(claims):
+        refuse("a claim of the wrong type or size")
+    return claims
 
 
-def verified_claims(token: str) -> dict[str, Any]:
+def decoded(token: str) -> dict[str, Any]:
     """Return the claims of a token that JWT_SECRET or JWT_SECRET_PREVIOUS signed."""
     try:
         return jwt.decode(token, JWT_SECRET, **VALIDATION)
@@ -107,6 +139,45 @@ def refuse(reason: str) -> NoReturn:
     raise Exception("Unauthorized") from None  # keeps the token, which the error behind may quote, out of the traceback
 
 
-def has_numeric_dates(claims: dict[str, Any]) -> bool:
-    """Tell whether every date is a number, as RFC 7519 §2 has it: PyJWT takes text as well."""
-    return all(type(claims.get(name, 0)) in (int, float) for name in ("exp", "nbf", "iat"))
+def is_sound(claims: dict[str, Any]) -> bool:
+    """Tell whether the claims are as login issues them: PyJWT takes dates in text, and whatever is in the others."""
+    dates = [claims.get(name, 0) for name in ("exp", "nbf", "iat")]
+    scope = claims.get("scope", "none")
+    return (
+        all(type(date) in (int, float) for date in dates)
+        and is_text(claims["user_id"], 256)
+        and is_text(scope, 1024)
+        and SCOPE.fullmatch(scope) is not None
+    )
+
+
+def is_text(value: object, limit: int) -> bool:
+    """Tell whether a value is text of 1 to so many bytes in UTF-8, which has no lone surrogates."""
+    return isinstance(value, str) and not re.search("[\ud800-\udfff]", value) and 0 < len(value.encode()) <= limit
+
+
+def refuse_if_logged_out(user_id: str, issued_at: float | None) -> None:
+    """Refuse a token from before the user's tokensValidFrom (both in Unix seconds), or of a user who is gone."""
+    try:
+        item = user_item(user_id, ProjectionExpression="tokensValidFrom")
+        valid_from = (item or {}).get("tokensValidFrom", {"N": "0"})["N"]
+        if not re.fullmatch("[0-9]+", valid_from):
+            raise ValueError("tokensValidFrom is no whole number")
+    except Exception as error:
+        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+        logger.error("failed: DynamoDB: %s", code)
+        raise RuntimeError("DynamoDB failed") from None
+    if item is None or issued_at is None or issued_at < int(valid_from):
+        refuse("no such user, or logged out")
+
+
+def user_item(user_id: str, **attributes: Any) -> dict[str, Any] | None:
+    """Return what the table has of a user, or None where there is no such user; raise if DynamoDB fails or hangs."""
+    request = {"TableName": USER_CREDENTIALS_TABLE_NAME, "Key": {"user_id": {"S": user_id}}, "ConsistentRead": True}
+    # botocore reads a 200 that is not JSON as an empty answer, and an answer to this always has ConsumedCapacity.
+    request |= attributes | {"ReturnConsumedCapacity": "TOTAL"}
+    answer = threads.submit(dynamodb.get_item, **request).result(timeout=7)  # seconds
+    if "ConsumedCapacity" not in answer:
+        raise ValueError("not an answer of DynamoDB")
+    item: dict[str, Any] | None = answer.get("Item")
+    return item

@@ -1,33 +1,38 @@
 """Login, POST /auth: checks user_id and password against DynamoDB and issues a JWT (HS256).
 
 Environment
-    USER_CREDENTIALS_TABLE_NAME  required   table with the key user_id and the attribute passwordHash, both strings
-    JWT_SECRET                   required   the key that signs, at least 32 bytes (RFC 7518 §3.2)
+    USER_CREDENTIALS_TABLE_NAME  required   table with the key user_id, and the attributes passwordHash and, if the user
+                                            has rights of its own, scope ("read admin"); all of them strings
+    JWT_SECRET                   required   the key that signs: 32 bytes or more (RFC 7518 §3.2), 10 different ones
     JWT_ISSUER                   optional   put into the token as "iss"
     JWT_AUDIENCE                 optional   put into the token as "aud"
-    JWT_TTL_SECONDS              optional   how long a token is valid; default 3600
+    JWT_TTL_SECONDS              optional   how long a token is valid; default 3600, at most 2592000 (30 days)
     CORS_ALLOW_ORIGIN            optional   the one origin whose pages may read the answer; default *
 
 Layer        basic_auth (PyJWT, bcrypt); boto3 comes with the runtime
-Permissions  dynamodb:GetItem on that table, CloudWatch Logs
+Permissions  dynamodb:GetItem on that table (attributes user_id, passwordHash and scope), CloudWatch Logs
 Memory       1024 MB, timeout 15 s: bcrypt takes a third of a second of a whole CPU, a DynamoDB that hangs 7 s
 Event        Lambda proxy integration of a REST API, an HTTP API or a function URL, with the JSON object
              {"user_id": "...", "password": "..."} as body; or that object itself (console test, other integrations)
-Answers      200  {"token": "<jwt>", "token_type": "Bearer", "expires_in": <seconds>}
+Answers      200  {"token": "<jwt>", "token_type": "Bearer", "expires_in": <seconds>}, with "scope" if the user has one
              400  {"message": ...}  the request is not such an object
              401  {"message": ...}  all else that is the caller's doing: one body, one duration for hashes of cost 12
              500  {"message": ...}  DynamoDB failed; the log has its error code
              502  from API Gateway: a setting is missing or bad (the function does not start; the log says why)
 Caching      none. Throttle the route: every call costs a bcrypt
+Rotation     see jwt_auth_token.py: the authorizers get a new JWT_SECRET first
+Version      2.0.0 (CHANGELOG.md says what changed)
 """
 
 import base64
+import contextlib
 import json
 import logging
 import os
 import re
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import bcrypt
@@ -43,31 +48,38 @@ USER_CREDENTIALS_TABLE_NAME = os.environ.get("USER_CREDENTIALS_TABLE_NAME", "")
 if not USER_CREDENTIALS_TABLE_NAME:
     raise ValueError("USER_CREDENTIALS_TABLE_NAME must be set: the DynamoDB table with the users")
 
-JWT_SECRET = os.environ.get("JWT_SECRET", "")
-try:
-    if len(JWT_SECRET.encode()) < 32:  # bytes
-        raise ValueError("too short")
-    jwt.encode({}, JWT_SECRET, algorithm="HS256")
-except Exception:
-    raise ValueError("JWT_SECRET must be text of 32 bytes or more, no PEM or JWK: openssl rand -hex 32") from None
+# A public or private key as bare base64 (DER), which a stranger may know; PyJWT refuses the other forms of keys.
+DER_KEY = re.compile(r"\s*M(?:I[GHI]|[A-H][AEIMQUYcgkosw048][Cw])[A-Za-z0-9+/\s]+=*\s*")
 
+
+def signing_secret(name: str) -> str:
+    """Return the secret in a variable, or stop the function if it is weak or another kind of key (RFC 8725 §3.5)."""
+    secret = os.environ.get(name, "")
+    with contextlib.suppress(Exception):
+        jwt.encode({}, secret, algorithm="HS256")
+        if len(secret.encode()) >= 32 and len(set(secret)) >= 10 and not DER_KEY.fullmatch(secret):
+            return secret
+    rule = "text of 32 bytes or more, with 10 different characters or more, and no key in PEM, SSH, JWK or DER form"
+    raise ValueError(f"{name} must be {rule}: openssl rand -hex 32")
+
+
+JWT_SECRET = signing_secret("JWT_SECRET")
 OPTIONAL_CLAIMS = {"iss": os.environ.get("JWT_ISSUER"), "aud": os.environ.get("JWT_AUDIENCE")}
 
-if not re.fullmatch("[1-9][0-9]{0,8}", os.environ.get("JWT_TTL_SECONDS") or "3600"):
-    raise ValueError("JWT_TTL_SECONDS must be a whole number of seconds, 1 or more")
-JWT_TTL_SECONDS = int(os.environ.get("JWT_TTL_SECONDS") or "3600")  # seconds
+TTL = os.environ.get("JWT_TTL_SECONDS") or "3600"
+if not re.fullmatch("[1-9][0-9]{0,6}", TTL) or int(TTL) > 2_592_000:
+    raise ValueError("JWT_TTL_SECONDS must be a whole number of seconds, from 1 to 2592000 (30 days)")
+JWT_TTL_SECONDS = int(TTL)
 
 CORS_ALLOW_ORIGIN = os.environ.get("CORS_ALLOW_ORIGIN") or "*"
 if not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^\s,/]+", CORS_ALLOW_ORIGIN):
     raise ValueError("CORS_ALLOW_ORIGIN must be * or one origin without a path, such as https://app.example.com")
 
-# 2 attempts of (1 s to connect + 2 s to read), and 1 s at most between them.
-dynamodb = boto3.client(
-    "dynamodb", config=Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2})
-)
-# A lambda, since the function stands further down.
-dynamodb.meta.events.register("before-parse.dynamodb.GetItem", lambda **parts: require_json_object(**parts))
+# 2 attempts of 1 s to connect and 2 s between two reads, and 1 s at most between the attempts.
+patience = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2})
+dynamodb, threads = boto3.client("dynamodb", config=patience), ThreadPoolExecutor()
 
+SCOPE = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")  # RFC 6749 §3.3
 # Costs from 4 to 15: after a DynamoDB that hangs, a hash of a higher one could outlast the function's timeout.
 USABLE_HASH = re.compile(r"\$2[abxy]\$(?:0[4-9]|1[0-5])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
 DUMMY_HASH = "$2b$12$XizYodWE.wi0uI0O215WQ.NzeMa11/dM2kJZDkQiqVjHlp4lstL/W"  # of random bytes that nobody kept
@@ -81,7 +93,9 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         logger.info("refused: not a login request")
         return answer(400, {"message": str(error)})
     try:
-        item = user_item(user_id)
+        item = user_item(
+            user_id, ProjectionExpression="passwordHash, #scope", ExpressionAttributeNames={"#scope": "scope"}
+        )
         stored = usable_hash(item)
     except Exception as error:
         code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
@@ -90,8 +104,10 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     if not password_matches(password, stored):
         log_refusal(user_id, item, stored)
         return answer(401, {"message": "Invalid user_id or password"})
+    scope = granted_scope(user_id, item or {})
+    token = signed_token(user_id, scope)
     logger.info("admitted: %r", user_id)
-    return answer(200, {"token": signed_token(user_id), "token_type": "Bearer", "expires_in": JWT_TTL_SECONDS})
+    return answer(200, {"token": token, "token_type": "Bearer", "expires_in": JWT_TTL_SECONDS} | scope)
 
 
 def credentials(event: object) -> tuple[str, str]:
@@ -120,19 +136,16 @@ def request_object(event: object) -> dict[str, Any]:
     return request
 
 
-def user_item(user_id: str) -> dict[str, Any] | None:
-    """Return what the table has of a user's passwordHash, or None where there is no such user."""
-    key = {"user_id": {"S": user_id}}
-    item: dict[str, Any] | None = dynamodb.get_item(
-        TableName=USER_CREDENTIALS_TABLE_NAME, Key=key, ProjectionExpression="passwordHash", ConsistentRead=True
-    ).get("Item")
+def user_item(user_id: str, **attributes: Any) -> dict[str, Any] | None:
+    """Return what the table has of a user, or None where there is no such user; raise if DynamoDB fails or hangs."""
+    request = {"TableName": USER_CREDENTIALS_TABLE_NAME, "Key": {"user_id": {"S": user_id}}, "ConsistentRead": True}
+    # botocore reads a 200 that is not JSON as an empty answer, and an answer to this always has ConsumedCapacity.
+    request |= attributes | {"ReturnConsumedCapacity": "TOTAL"}
+    answer = threads.submit(dynamodb.get_item, **request).result(timeout=7)  # seconds
+    if "ConsumedCapacity" not in answer:
+        raise ValueError("not an answer of DynamoDB")
+    item: dict[str, Any] | None = answer.get("Item")
     return item
-
-
-def require_json_object(response_dict: dict[str, Any], **_: object) -> None:
-    """Raise if a 200 is not DynamoDB's: botocore reads one that is not JSON as "no such item"."""
-    if response_dict["status_code"] == 200 and not isinstance(json.loads(response_dict["body"]), dict):
-        raise ValueError("not a JSON object")
 
 
 def usable_hash(item: dict[str, Any] | None) -> str:
@@ -160,11 +173,21 @@ def log_refusal(user_id: str, item: dict[str, Any] | None, stored: str) -> None:
         logger.error("refused: no passwordHash that bcrypt can read: %r", user_id)
 
 
-def signed_token(user_id: str) -> str:
+def granted_scope(user_id: str, item: dict[str, Any]) -> dict[str, str]:
+    """Return the user's scope as a member of claims and answer (RFC 6749 §5.1); a malformed one gives no right."""
+    scope = item.get("scope", {}).get("S")
+    if isinstance(scope, str) and len(scope) <= 1024 and SCOPE.fullmatch(scope):
+        return {"scope": scope}
+    if "scope" in item:
+        logger.error("left out: a scope that is no text of scope tokens: %r", user_id)
+    return {}
+
+
+def signed_token(user_id: str, scope: dict[str, str]) -> str:
     """Return a JWT for the user (RFC 7519 §4.1)."""
     now = int(time.time())
     claims = {"user_id": user_id, "sub": user_id, "iat": now, "exp": now + JWT_TTL_SECONDS, "jti": str(uuid.uuid4())}
-    claims |= {name: value for name, value in OPTIONAL_CLAIMS.items() if value}
+    claims |= {name: value for name, value in OPTIONAL_CLAIMS.items() if value} | scope
     return jwt.encode(claims, JWT_SECRET, algorithm="HS256")
 
 

@@ -6,11 +6,15 @@ Environment
 Layer        none
 Permissions  CloudWatch Logs only
 Event        Lambda proxy integration behind an authorizer, which turns away whoever may not call: what arrives here
-             is allowed. Its principal is requestContext.authorizer.principalId, and its context the members beside
-             that, as strings: {"user_id": "testuser", "authorized": "true"}
+             is allowed. What the authorizer passed on is in requestContext.authorizer:
+             REST API, HTTP API with payload 1.0, WebSocket API: principalId, and the context beside it, all as strings:
+                 {"principalId": "testuser", "user_id": "testuser", "scope": "read", "authorized": "true"}
+             HTTP API with payload 2.0: "lambda", which is the context alone, types kept:
+                 {"lambda": {"user_id": "testuser", "scope": "read", "authorized": true}}
 Answers      200  {"timestamp": <Unix seconds>, "caller": "<principal>", or null where there is no authorizer}
              502  from API Gateway: a setting is bad (the function does not start; the log says why)
 Caching      none: no cache keeps an answer (no-store)
+Version      2.0.0 (CHANGELOG.md says what changed)
 """
 
 import json
@@ -36,9 +40,10 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
 
 
 def principal(event: dict[str, Any]) -> str | None:
-    """Return the principalId that the authorizer gave, or None where there is no authorizer."""
+    """Return whom the authorizer let in, or None where there is no authorizer."""
     authorizer = (event.get("requestContext") or {}).get("authorizer") or {}
-    caller: str | None = authorizer.get("principalId")
+    passed_on = authorizer.get("lambda") or {}
+    caller: str | None = authorizer.get("principalId") or passed_on.get("user_id") or passed_on.get("sub")
     return caller
 
 

@@ -31,8 +31,9 @@ class FakeTable:
         if operation == "UpdateItem":
             self.items[user_id] = {"passwordHash": request["ExpressionAttributeValues"][":hash"]}
         elif user_id in self.items:
-            wanted = request["ProjectionExpression"]
-            own = {"Item": {name: value for name, value in self.items[user_id].items() if name == wanted}}
+            wanted = request["ProjectionExpression"].replace("#", "").split(", ")
+            own = {"Item": {name: value for name, value in self.items[user_id].items() if name in wanted}}
+        own["ConsumedCapacity"] = {"TableName": request["TableName"], "CapacityUnits": 1}
         return next(self.replies, (200, json.dumps(own).encode()))
 
 

@@ -22,7 +22,7 @@ def authorize(deploy: Callable[..., Function]) -> Function:
 def test_valid_token_is_admitted_to_every_method_of_the_stage(authorize: Function) -> None:
     answer = authorize(token_event(f"Bearer {make_jwt()}"))
     assert answer["principalId"] == "testuser"
-    assert answer["context"] == {"user_id": "testuser", "authorized": True}
+    assert answer["context"] == {"user_id": "testuser", "scope": "", "authorized": True}
     assert decision(answer, ARN) == decision(answer, OTHER_ARN) == "Allow"
     assert decision(answer, f"{API}/test/GET/api") == "silent"
 
@@ -78,7 +78,7 @@ def test_event_without_a_token_is_unauthorized(authorize: Function) -> None:
     [
         pytest.param({"exp": ...}, id="no exp"),
         pytest.param({"exp": 1}, id="expired long ago"),
-        pytest.param({"exp": int(time.time()) - 1}, id="expired a second ago"),
+        pytest.param({"exp": int(time.time()) - 11}, id="expired eleven seconds ago"),
         pytest.param({"exp": "9999999999"}, id="exp as text"),
         pytest.param({"exp": None}, id="exp null"),
         pytest.param({"exp": True}, id="exp true"),
@@ -181,7 +181,7 @@ def test_unusable_secret_stops_the_function_from_starting(
     with pytest.raises(ValueError, match=f"^{name} must be") as caught:
         deploy(script, **{"JWT_SECRET": SECRET} | {name: secret})
     assert secret not in str(caught.value)
-    assert caught.value.__suppress_context__
+    assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize("script", ["jwt_auth_token", "jwt_auth_token_websocket"])
@@ -195,7 +195,7 @@ def test_missing_secret_stops_the_function_from_starting(
 
 @pytest.mark.parametrize("script", ["jwt_auth_token", "jwt_auth_token_websocket"])
 def test_secret_length_counts_bytes(deploy: Callable[..., Function], script: str) -> None:
-    deploy(script, JWT_SECRET="ä" * 16)
+    deploy(script, JWT_SECRET="ä" * 8 + "0123456789abcdef")
 
 
 # --- ALLOWED_RESOURCE_ARNS ---
@@ -366,5 +366,5 @@ def test_each_decision_is_one_line(deploy: Callable[..., Function], caplog: pyte
         "refused: DecodeError",
         "refused: ExpiredSignatureError",
         "refused: InvalidSignatureError",
-        "refused: a claim of the wrong type",
+        "refused: a claim of the wrong type or size",
     ]

@@ -90,7 +90,7 @@ def assert_unauthorized(authorize: Authorizer, token: Any) -> None:
 def test_good_token_is_admitted_as_its_sub(authorize: Authorizer, value: str) -> None:
     answer = authorize(value.format(google_token()))
     assert answer["principalId"] == google_claims()["sub"]
-    assert answer["context"] == {"email": "testuser@example.com", "authorized": True}
+    assert answer["context"] == {"sub": google_claims()["sub"], "email": "testuser@example.com", "authorized": True}
     assert answer["policyDocument"]["Version"] == "2012-10-17"
 
 
@@ -224,7 +224,7 @@ def test_allowed_resource_arns_decide_whoever_asks_first(deployed: Callable[...,
     )
     routes = ["prod/GET/api", "test/GET/v1/a/b", "prod/POST/api", "test/GET/api", "prod/GET/v12/a"]
     assert [decision(answer, f"{API}/{route}") for route in routes] == ["Allow", "Allow", "Deny", "Deny", "Deny"]
-    assert answer["context"] == {"email": "testuser@example.com", "authorized": True}
+    assert answer["context"] == {"sub": google_claims()["sub"], "email": "testuser@example.com", "authorized": True}
     assert answer["policyDocument"]["Statement"][0]["Effect"] == ("Allow" if first == "GET/api" else "Deny")
 
 
@@ -389,7 +389,7 @@ def test_useless_answer_is_an_outage(authorize: Authorizer, trouble: dict[str, A
         with pytest.raises(Exception) as caught:  # noqa: PT011 - the message that must not be there is checked below
             authorize.admits()
         assert str(caught.value) != "Unauthorized"
-        assert not authorize.module.held["certificates"]
+        assert not authorize.module.held.key_ids
 
     good.pop("fetches")
     vars(authorize.endpoint).update(good)
@@ -444,7 +444,7 @@ def test_fetch_has_a_timeout(authorize: Authorizer, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(requests, "get", noted)
     assert authorize.admits()
-    assert asked == [(authorize.endpoint.url, {"timeout": (2, 3)})]
+    assert asked == [(authorize.endpoint.url, {"timeout": (2, 3), "allow_redirects": False})]
 
 
 def test_certificates_come_from_google(deploy: Callable[..., Function]) -> None:

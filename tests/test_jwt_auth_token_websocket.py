@@ -21,7 +21,7 @@ def authorize(deploy: Callable[..., Function]) -> Function:
 def test_valid_token_may_connect_and_nothing_else(authorize: Function) -> None:
     answer = authorize(connect_event({"Authorization": f"Bearer {GOOD}"}))
     assert answer["principalId"] == "testuser"
-    assert answer["context"] == {"userId": "testuser", "authorized": True}
+    assert answer["context"] == {"userId": "testuser", "scope": "", "authorized": True}
     assert decision(answer, CONNECT_ARN) == "Allow"
     assert decision(answer, f"{API}/prod/$default") == decision(answer, f"{API}/test/$connect") == "silent"
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import ARN, Function, base64url, decision, jws, token_event
+from conftest import ARN, SECRET, Function, base64url, decision, jws, token_event
 from forging import (
     AUTHORIZERS,
     SYMMETRIC,
@@ -40,7 +40,7 @@ def bits(text: str) -> bytes:
 @pytest.fixture
 def rfc7515(deploy: Callable[..., Function]) -> Function:
     """The authorizer with the key of RFC 7515 A.1, whose bytes are no text that an environment variable could hold."""
-    function = deploy("jwt_auth_token", JWT_SECRET="a" * 32)
+    function = deploy("jwt_auth_token", JWT_SECRET=SECRET)
     vars(function.module)["JWT_SECRET"] = bits(KEY)
     return function
 
@@ -155,9 +155,9 @@ def test_weak_symmetric_key_stops_the_function_from_starting(deploy: Callable[..
     """RFC 8725 §2.2 and §3.5; RFC 7518 §3.2 sets the limit."""
     for script in SYMMETRIC:
         with pytest.raises(ValueError, match="JWT_SECRET must be"):
-            deploy(script, JWT_SECRET="a" * 31)
+            deploy(script, JWT_SECRET=SECRET[:31])
         with pytest.raises(ValueError, match="JWT_SECRET_PREVIOUS must be"):
-            deploy(script, JWT_SECRET="a" * 32, JWT_SECRET_PREVIOUS="a" * 31)
+            deploy(script, JWT_SECRET=SECRET, JWT_SECRET_PREVIOUS=SECRET[:31])
 
 
 @pytest.mark.parametrize("parameter", ["jku", "x5u"])
