@@ -5,22 +5,21 @@ Environment
     JWT_SECRET_PREVIOUS    optional   the key before it: still verifies, never signs
     JWT_ISSUER             optional   when set, the token's "iss" must be this
     JWT_AUDIENCE           optional   when set, the token's "aud" must be, or contain, this; when not, it must have none
-    ALLOWED_RESOURCE_ARNS  optional   comma-separated method ARNs, of 512 characters at most, that a valid token may
-                                      call, with the wildcards * ("/" too) and ?; default: every method of the stage.
-                                      Rights per user: admin=<ARN> is for tokens whose claim "scope" has the word admin
+    ALLOWED_RESOURCE_ARNS  optional   comma-separated method ARNs that a valid token may call, with * ("/" too) and ? as
+                                      wildcards; default: every method of the stage. Rights per user: admin=<ARN> is
+                                      for those tokens alone whose claim "scope" has the word admin
     USER_CREDENTIALS_TABLE_NAME       optional   login's table. When set, a token is refused whose user is no longer
                                       in it, or has a tokensValidFrom (Unix seconds) later than the token's "iat"
 
 Layer        basic_auth (PyJWT); boto3, for the table, comes with the runtime
 Permissions  CloudWatch Logs; with the table, dynamodb:GetItem on it (attributes user_id and tokensValidFrom)
 Memory       256 MB, timeout 10 s: a DynamoDB that hangs takes 7 s
-Answers      401  no token, or one that is not valid (raises Exception("Unauthorized"); AWS documents the 401 for REST
-                  APIs, and for HTTP APIs no status)
+Answers      401  no valid token (raises Exception("Unauthorized"); for HTTP APIs, AWS does not document the status)
              403  a valid token, and a method that ALLOWED_RESOURCE_ARNS does not list for it
              500  DynamoDB failed, or a setting is missing or bad (the log says which)
-Token source "Bearer <jwt>", or the bare token, in the identity source and nowhere else: API Gateway remembers the
-             answer under that. REST TOKEN: Authorization. REST REQUEST: method.request.header.Authorization.
-             HTTP API, payload 1.0 or 2.0, simple responses off: $request.header.Authorization
+Token source "Bearer <jwt>" or the bare token in the identity source: API Gateway remembers the answer under that.
+             REST API: Authorization (TOKEN), or method.request.header.Authorization (REQUEST).
+             HTTP API: $request.header.Authorization, payload 1.0 or 2.0, simple responses off
 Caching      safe at any TTL: the policy depends on the token and the stage, never on the method that asked.
              A cached answer can outlive the token's "exp", or a logout, by the TTL at most.
 Rotation     1. authorizers: JWT_SECRET = new, JWT_SECRET_PREVIOUS = old  2. login: JWT_SECRET = new
@@ -51,8 +50,7 @@ def signing_secret(name: str) -> str:
         jwt.encode({}, secret, algorithm="HS256")
         if len(secret.encode()) >= 32 and len(set(secret)) >= 10 and not DER_KEY.fullmatch(secret):
             return secret
-    rule = "text of 32 bytes or more, with 10 different characters or more, and no key in PEM, SSH, JWK or DER form"
-    raise ValueError(f"{name} must be {rule}: openssl rand -hex 32")
+    raise ValueError(f"{name} must be 32 bytes or more of text, with 10 different characters: openssl rand -hex 32")
 
 
 JWT_SECRET = signing_secret("JWT_SECRET")
@@ -62,7 +60,7 @@ VALIDATION: dict[str, Any] = {
     "algorithms": ["HS256"],
     "issuer": os.environ.get("JWT_ISSUER") or None,
     "audience": os.environ.get("JWT_AUDIENCE") or None,
-    "leeway": 10,  # seconds
+    "leeway": 10,  # seconds of clock skew
     "options": {"require": ["exp", "user_id"]},
 }
 
@@ -70,14 +68,12 @@ VALIDATION: dict[str, Any] = {
 COMPACT_JWS = re.compile(r"[\w-]+\.[\w-]+\.(?:[\w-]{4})*(?:[\w-][AQgw]|[\w-]{2}[AEIMQUYcgkosw048])?", re.ASCII)
 SCOPE = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")  # RFC 6749 §3.3
 
-# An entry is <ARN>, for every valid token, or <scope token>=<ARN>.
-ENTRY = re.compile(r"(?:(?!arn:)([!#-+\--<>-\[\]-~]+)=)?(\*|arn:[a-z*-]+:execute-api:[!-~]+)")
-ALLOWED_RESOURCE_ARNS = []
-for entry in os.environ.get("ALLOWED_RESOURCE_ARNS", "").split(",") if os.environ.get("ALLOWED_RESOURCE_ARNS") else []:
-    found = ENTRY.fullmatch(entry.strip())
-    if not found or len(found[2]) > 512:
-        raise ValueError("ALLOWED_RESOURCE_ARNS must list, separated by commas, ...")
-    ALLOWED_RESOURCE_ARNS.append((found[1], found[2]))
+# <ARN>, for every valid token, or <scope token>=<ARN>, for those that have the scope.
+ENTRY = r"\s*(?:(?!arn:)([!#-+\--<>-\[\]-~]+)=)?(\*|(?![^,]{513})arn:[a-z*-]+:execute-api:[!-+\--~]+)\s*"
+LISTED = os.environ.get("ALLOWED_RESOURCE_ARNS", "")
+if LISTED and not re.fullmatch(f"{ENTRY}(?:,{ENTRY})*", LISTED):
+    raise ValueError("ALLOWED_RESOURCE_ARNS must list method ARNs of at most 512 characters: <ARN>, <scope>=<ARN>, ...")
+ALLOWED_RESOURCE_ARNS: list[tuple[str, str]] = re.findall(ENTRY, LISTED)
 
 USER_CREDENTIALS_TABLE_NAME = os.environ.get("USER_CREDENTIALS_TABLE_NAME", "")
 if USER_CREDENTIALS_TABLE_NAME:  # without it, the cold start is spared boto3
@@ -108,8 +104,7 @@ def presented_token(event: dict[str, Any]) -> str:
     source = event.get("identitySource", event.get("authorizationToken"))
     if source is None:  # a REST API's REQUEST authorizer, or an HTTP API that remembers nothing
         headers = event.get("multiValueHeaders") or {k: [v] for k, v in (event.get("headers") or {}).items()}
-        values = [value for name in headers if name.lower() == "authorization" for value in headers[name]]
-        source = values[:1] if values == values[:1] * len(values) else values
+        source = list({value for name in headers if name.lower() == "authorization" for value in headers[name]})
     if isinstance(source, list):
         source = source[0] if len(source) == 1 else ""
     return bearer_token(source)
@@ -130,8 +125,13 @@ def verified_claims(token: str) -> dict[str, Any]:
         claims = decoded(token)
     except Exception as error:
         refuse(type(error).__name__)
-    if not is_sound(claims):
-        refuse("a claim of the wrong type or size")
+    user_id, scope = claims["user_id"], claims.get("scope", "none")
+    dates = [claims.get(name, 0) for name in ("exp", "nbf", "iat")]  # which PyJWT takes as text, too
+    if not all(type(date) in (int, float) for date in dates) or {type(user_id), type(scope)} != {str}:
+        refuse("a claim of the wrong type")
+    fits = re.fullmatch("[^\ud800-\udfff]+", user_id) and len(user_id.encode()) <= 256  # UTF-8 has no lone surrogates
+    if not fits or not SCOPE.fullmatch(scope) or len(scope) > 1024:
+        refuse("a user_id or a scope that login would not issue")
     return claims
 
 
@@ -151,29 +151,12 @@ def refuse(reason: str) -> NoReturn:
     raise Exception("Unauthorized") from None  # keeps the token, which the error behind may quote, out of the traceback
 
 
-def is_sound(claims: dict[str, Any]) -> bool:
-    """Tell whether the claims are as login issues them: PyJWT takes dates in text, and whatever is in the others."""
-    dates = [claims.get(name, 0) for name in ("exp", "nbf", "iat")]
-    scope = claims.get("scope", "none")
-    return (
-        all(type(date) in (int, float) for date in dates)
-        and is_text(claims["user_id"], 256)
-        and is_text(scope, 1024)
-        and SCOPE.fullmatch(scope) is not None
-    )
-
-
-def is_text(value: object, limit: int) -> bool:
-    """Tell whether a value is text of 1 to so many bytes in UTF-8, which has no lone surrogates."""
-    return isinstance(value, str) and not re.search("[\ud800-\udfff]", value) and 0 < len(value.encode()) <= limit
-
-
 def refuse_if_logged_out(user_id: str, issued_at: float | None) -> None:
     """Refuse a token from before the user's tokensValidFrom (both in Unix seconds), or of a user who is gone."""
     try:
         item = user_item(user_id, ProjectionExpression="tokensValidFrom")
         valid_from = (item or {}).get("tokensValidFrom", {"N": "0"})["N"]
-        if not re.fullmatch("[0-9]+", valid_from):
+        if not re.fullmatch("[0-9]{1,38}", valid_from):
             raise ValueError("tokensValidFrom is no whole number")
     except Exception as error:
         code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
@@ -183,45 +166,29 @@ def refuse_if_logged_out(user_id: str, issued_at: float | None) -> None:
         refuse("no such user, or logged out")
 
 
-def user_item(user_id: str, **attributes: Any) -> dict[str, Any] | None:
+def user_item(user_id: str, **attributes: Any) -> Any:
     """Return what the table has of a user, or None where there is no such user; raise if DynamoDB fails or hangs."""
     request = {"TableName": USER_CREDENTIALS_TABLE_NAME, "Key": {"user_id": {"S": user_id}}, "ConsistentRead": True}
-    # botocore reads a 200 that is not JSON as an empty answer, and an answer to this always has ConsumedCapacity.
     request |= attributes | {"ReturnConsumedCapacity": "TOTAL"}
-    answer = threads.submit(dynamodb.get_item, **request).result(timeout=7)  # seconds
-    if "ConsumedCapacity" not in answer:
-        raise ValueError("not an answer of DynamoDB")
-    item: dict[str, Any] | None = answer.get("Item")
-    return item
+    found = threads.submit(dynamodb.get_item, **request).result(timeout=7)  # seconds
+    found.pop("ConsumedCapacity")  # KeyError without it: botocore takes a 200 that is not JSON for an empty answer
+    return found.get("Item")
 
 
 def policy(principal: str, method_arn: str, resources: list[str], context: dict[str, Any]) -> dict[str, Any]:
     """Return the answer for every method at once: API Gateway caches it and replays it for other methods."""
-    statements = policy_statements(method_arn, resources)
-    allowed = statements[0]["Effect"] == "Allow"
-    logger.info("%s: %r", "admitted" if allowed else "denied by ALLOWED_RESOURCE_ARNS", principal)
-    return {
-        "principalId": principal,
-        "policyDocument": {"Version": "2012-10-17", "Statement": statements},
-        "context": context,
-    }
-
-
-def policy_statements(method_arn: str, resources: list[str]) -> list[dict[str, Any]]:
-    """Return what allows the resources and denies all else, first the statement that decides about this method."""
-    stage = "/".join(method_arn.split("/")[:2])
-    everything = {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": [f"{stage}/*"]}
-    if not ALLOWED_RESOURCE_ARNS:
-        return [everything]
-    if not resources:
-        return [everything | {"Effect": "Deny"}]
-    listed = {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": resources}
-    # Not only silence: a resource policy that allows everybody would let an unlisted method through.
-    others = {"Action": "execute-api:Invoke", "Effect": "Deny", "NotResource": resources}
-    # The order is for who reads the policy; to IAM it means nothing.
-    return [listed, others] if any(matches(method_arn, pattern) for pattern in resources) else [others, listed]
-
-
-def matches(method_arn: str, pattern: str) -> bool:
-    """Tell whether an IAM pattern covers a method ARN: only * and ? are wildcards there."""
-    return fnmatch.fnmatchcase(method_arn, pattern.replace("[", "[[]"))
+    invoke: dict[str, Any] = {"Action": "execute-api:Invoke"}
+    if resources:
+        listed = invoke | {"Effect": "Allow", "Resource": resources}
+        # Not only silence: a resource policy that allows everybody would let an unlisted method through.
+        others = invoke | {"Effect": "Deny", "NotResource": resources}
+        matched = any(fnmatch.fnmatchcase(method_arn, arn.replace("[", "[[]")) for arn in resources)  # IAM has no [...]
+        # First what decides about this request, for who reads the policy; to IAM the order means nothing.
+        statements = [listed, others] if matched else [others, listed]
+    else:
+        stage = "/".join(method_arn.split("/")[:2])
+        statements = [invoke | {"Effect": "Deny" if ALLOWED_RESOURCE_ARNS else "Allow", "Resource": f"{stage}/*"}]
+    outcome = "admitted" if statements[0]["Effect"] == "Allow" else "denied by ALLOWED_RESOURCE_ARNS"
+    logger.info("%s: %r", outcome, principal)
+    document = {"Version": "2012-10-17", "Statement": statements}
+    return {"principalId": principal, "policyDocument": document, "context": context}

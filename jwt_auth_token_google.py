@@ -3,21 +3,19 @@
 Environment
     GOOGLE_CLIENT_ID       required   OAuth client id that the token must be for; several with commas
     GOOGLE_HOSTED_DOMAINS  optional   comma-separated Google Workspace domains: the claim "hd" must be one of them
-                                      (an e-mail address that ends in a domain proves nothing, nor does a consent
-                                      screen that is "internal")
-    ALLOWED_RESOURCE_ARNS  optional   comma-separated method ARNs, of 512 characters at most, that a valid token may
-                                      call, with the wildcards * ("/" too) and ?; default: every method of the stage
+                                      (neither the end of an e-mail address nor an internal consent screen proves it)
+    ALLOWED_RESOURCE_ARNS  optional   comma-separated method ARNs that a valid token may call, with the wildcards * ("/"
+                                      too) and ?; default: every method of the stage
 
 Layer        google_auth (google-auth, requests)
 Permissions  CloudWatch Logs only; no VPC without a way to the internet: Google's certificates are fetched
 Memory       256 MB, timeout 10 s: a fetch takes 2 s to connect and 3 s between two reads
-Answers      401  no token, or one that is not valid (raises Exception("Unauthorized"); AWS documents the 401 for REST
-                  APIs, and for HTTP APIs no status)
+Answers      401  no valid token (raises Exception("Unauthorized"); for HTTP APIs, AWS does not document the status)
              403  a valid token, and a method that ALLOWED_RESOURCE_ARNS does not list
              500  Google's certificates cannot be had, or a setting is missing or bad (the log says which)
-Token source "Bearer <ID token>", or the bare token, in the identity source and nowhere else: API Gateway remembers the
-             answer under that. REST TOKEN: Authorization. REST REQUEST: method.request.header.Authorization.
-             HTTP API, payload 1.0 or 2.0, simple responses off: $request.header.Authorization
+Token source "Bearer <ID token>" or the bare token in the identity source: API Gateway remembers the answer under that.
+             REST API: Authorization (TOKEN), or method.request.header.Authorization (REQUEST).
+             HTTP API: $request.header.Authorization, payload 1.0 or 2.0, simple responses off
 Caching      safe at any TTL: the policy depends on the token and the stage, never on the method that asked.
              A cached answer can outlive the token's "exp" by the TTL at most.
 Certificates fetched when they expire, and for an unknown key id; at most once in 60 s while there are some that are
@@ -39,7 +37,7 @@ from typing import Any, NoReturn
 
 import google.auth.crypt
 import requests
-from google.oauth2 import id_token
+from google.oauth2.id_token import verify_oauth2_token
 
 logger = logging.getLogger()
 logger.setLevel(logging.INFO)
@@ -52,18 +50,16 @@ GOOGLE_HOSTED_DOMAINS = os.environ.get("GOOGLE_HOSTED_DOMAINS", "").lower().repl
 if os.environ.get("GOOGLE_HOSTED_DOMAINS") and not GOOGLE_HOSTED_DOMAINS:
     raise ValueError("GOOGLE_HOSTED_DOMAINS must list domains, separated by commas, or be empty")
 
-METHOD_ARN = re.compile(r"\*|arn:[a-z*-]+:execute-api:[!-~]+")
-ALLOWED_RESOURCE_ARNS = [arn.strip() for arn in os.environ.get("ALLOWED_RESOURCE_ARNS", "").split(",")]
-if ALLOWED_RESOURCE_ARNS == [""] and not os.environ.get("ALLOWED_RESOURCE_ARNS"):
-    ALLOWED_RESOURCE_ARNS = []
-if not all(METHOD_ARN.fullmatch(arn) and len(arn) <= 512 for arn in ALLOWED_RESOURCE_ARNS):
-    raise ValueError("ALLOWED_RESOURCE_ARNS must list method ARNs of at most 512 characters each, separated by commas")
+ENTRY = r"\s*(\*|(?![^,]{513})arn:[a-z*-]+:execute-api:[!-+\--~]+)\s*"
+LISTED = os.environ.get("ALLOWED_RESOURCE_ARNS", "")
+if LISTED and not re.fullmatch(f"{ENTRY}(?:,{ENTRY})*", LISTED):
+    raise ValueError("ALLOWED_RESOURCE_ARNS must list method ARNs of at most 512 characters: <ARN>, <ARN>, ...")
+ALLOWED_RESOURCE_ARNS: list[str] = re.findall(ENTRY, LISTED)
 
 # One spelling for each token (RFC 7515 §2): no padding, no junk, no stray bits in the signature's last character.
 COMPACT_JWS = re.compile(r"[\w-]+\.[\w-]+\.(?:[\w-]{4})*(?:[\w-][AQgw]|[\w-]{2}[AEIMQUYcgkosw048])?", re.ASCII)
 
 CERTIFICATES_URL = "https://www.googleapis.com/oauth2/v1/certs"
-FETCH_TIMEOUT = (2, 3)  # seconds to connect, and between two reads
 DAY = 86400  # seconds: certificates count as fresh, and after that as usable, for no longer
 REFETCH_INTERVAL = 60  # seconds between two attempts while there are usable certificates
 OUTAGE_PAUSE = 10  # seconds without an attempt after one that hung, while there are none
@@ -99,8 +95,7 @@ def presented_token(event: dict[str, Any]) -> str:
     source = event.get("identitySource", event.get("authorizationToken"))
     if source is None:  # a REST API's REQUEST authorizer, or an HTTP API that remembers nothing
         headers = event.get("multiValueHeaders") or {k: [v] for k, v in (event.get("headers") or {}).items()}
-        values = [value for name in headers if name.lower() == "authorization" for value in headers[name]]
-        source = values[:1] if values == values[:1] * len(values) else values
+        source = list({value for name in headers if name.lower() == "authorization" for value in headers[name]})
     if isinstance(source, list):
         source = source[0] if len(source) == 1 else ""
     return bearer_token(source)
@@ -156,7 +151,7 @@ def refresh_certificates(kid: str) -> None:
 
 def fetch_certificates(now: float) -> None:
     """Hold what Google answers with its lifetime; raise if that is anything but certificates."""
-    response = requests.get(CERTIFICATES_URL, timeout=FETCH_TIMEOUT, allow_redirects=False)
+    response = requests.get(CERTIFICATES_URL, timeout=(2, 3), allow_redirects=False)
     response.raise_for_status()
     certificates = response.json()
     if not certificates:
@@ -180,17 +175,12 @@ def lifetime(headers: requests.structures.CaseInsensitiveDict[str]) -> int:
 def google_claims(token: str) -> dict[str, Any]:
     """Return the claims of a valid token, or raise Exception("Unauthorized") (OpenID Connect Core §3.1.3.7)."""
     try:
-        claims: dict[str, Any] = id_token.verify_oauth2_token(token, held_answer, GOOGLE_CLIENT_IDS, CLOCK_SKEW)
+        claims: dict[str, Any] = verify_oauth2_token(token, lambda *_, **__: held.answer, GOOGLE_CLIENT_IDS, CLOCK_SKEW)
     except Exception as error:
         refuse(type(error).__name__)
     if reason := objection(claims):
         refuse(reason)
     return claims
-
-
-def held_answer(url: str, method: str) -> SimpleNamespace | None:
-    """Return the certificates as verify_oauth2_token expects them of a fetch."""
-    return held.answer
 
 
 def objection(claims: dict[str, Any]) -> str:
@@ -216,31 +206,18 @@ def is_text(value: object, limit: int) -> bool:
 
 def policy(principal: str, method_arn: str, resources: list[str], context: dict[str, Any]) -> dict[str, Any]:
     """Return the answer for every method at once: API Gateway caches it and replays it for other methods."""
-    statements = policy_statements(method_arn, resources)
-    allowed = statements[0]["Effect"] == "Allow"
-    logger.info("%s: %r", "admitted" if allowed else "denied by ALLOWED_RESOURCE_ARNS", principal)
-    return {
-        "principalId": principal,
-        "policyDocument": {"Version": "2012-10-17", "Statement": statements},
-        "context": context,
-    }
-
-
-def policy_statements(method_arn: str, resources: list[str]) -> list[dict[str, Any]]:
-    """Return what allows the resources and denies all else, first the statement that decides about this method."""
-    stage = "/".join(method_arn.split("/")[:2])
-    everything = {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": [f"{stage}/*"]}
-    if not ALLOWED_RESOURCE_ARNS:
-        return [everything]
-    if not resources:
-        return [everything | {"Effect": "Deny"}]
-    listed = {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": resources}
-    # Not only silence: a resource policy that allows everybody would let an unlisted method through.
-    others = {"Action": "execute-api:Invoke", "Effect": "Deny", "NotResource": resources}
-    # The order is for who reads the policy; to IAM it means nothing.
-    return [listed, others] if any(matches(method_arn, pattern) for pattern in resources) else [others, listed]
-
-
-def matches(method_arn: str, pattern: str) -> bool:
-    """Tell whether an IAM pattern covers a method ARN: only * and ? are wildcards there."""
-    return fnmatch.fnmatchcase(method_arn, pattern.replace("[", "[[]"))
+    invoke: dict[str, Any] = {"Action": "execute-api:Invoke"}
+    if resources:
+        listed = invoke | {"Effect": "Allow", "Resource": resources}
+        # Not only silence: a resource policy that allows everybody would let an unlisted method through.
+        others = invoke | {"Effect": "Deny", "NotResource": resources}
+        matched = any(fnmatch.fnmatchcase(method_arn, arn.replace("[", "[[]")) for arn in resources)  # IAM has no [...]
+        # First what decides about this request, for who reads the policy; to IAM the order means nothing.
+        statements = [listed, others] if matched else [others, listed]
+    else:
+        stage = "/".join(method_arn.split("/")[:2])
+        statements = [invoke | {"Effect": "Deny" if ALLOWED_RESOURCE_ARNS else "Allow", "Resource": f"{stage}/*"}]
+    outcome = "admitted" if statements[0]["Effect"] == "Allow" else "denied by ALLOWED_RESOURCE_ARNS"
+    logger.info("%s: %r", outcome, principal)
+    document = {"Version": "2012-10-17", "Statement": statements}
+    return {"principalId": principal, "policyDocument": document, "context": context}

@@ -11,13 +11,12 @@ Environment
 Layer        basic_auth (PyJWT); boto3, for the table, comes with the runtime
 Permissions  CloudWatch Logs; with the table, dynamodb:GetItem on it (attributes user_id and tokensValidFrom)
 Memory       256 MB, timeout 10 s: a DynamoDB that hangs takes 7 s
-Answers      401  no token, or one that is not valid (raises Exception("Unauthorized"))
+Answers      401  no valid token (raises Exception("Unauthorized"))
              500  DynamoDB failed, a setting is missing or bad, or this is not $connect (the log says which)
-Token source header Authorization: "Bearer <jwt>" or the bare token; else the query string parameter access_token, since
-             a browser's WebSocket cannot set headers. URLs end up in logs, so RFC 9700 §4.3.2 forbids it where there
-             is another way: keep tokens short-lived, and log nothing of the query string. To switch it off, configure
-             the identity source route.request.header.Authorization: API Gateway then refuses whoever sends none.
-             Otherwise configure none: it demands every one that is configured.
+Token source header Authorization, "Bearer <jwt>" or the bare token; else the query string parameter access_token, as a
+             browser's WebSocket cannot set headers. URLs are logged, and RFC 9700 §4.3.2 forbids it where there is
+             another way: then set the identity source route.request.header.Authorization, and API Gateway refuses
+             whoever sends no header. Otherwise set none, for API Gateway demands every one that is set.
 Caching      none on a WebSocket API. Only $connect is authorized: a connection outlives its token, up to 2 hours.
 Rotation     1. authorizers: JWT_SECRET = new, JWT_SECRET_PREVIOUS = old  2. login: JWT_SECRET = new
              3. after JWT_TTL_SECONDS: drop JWT_SECRET_PREVIOUS. Nobody is logged out.
@@ -46,8 +45,7 @@ def signing_secret(name: str) -> str:
         jwt.encode({}, secret, algorithm="HS256")
         if len(secret.encode()) >= 32 and len(set(secret)) >= 10 and not DER_KEY.fullmatch(secret):
             return secret
-    rule = "text of 32 bytes or more, with 10 different characters or more, and no key in PEM, SSH, JWK or DER form"
-    raise ValueError(f"{name} must be {rule}: openssl rand -hex 32")
+    raise ValueError(f"{name} must be 32 bytes or more of text, with 10 different characters: openssl rand -hex 32")
 
 
 JWT_SECRET = signing_secret("JWT_SECRET")
@@ -57,7 +55,7 @@ VALIDATION: dict[str, Any] = {
     "algorithms": ["HS256"],
     "issuer": os.environ.get("JWT_ISSUER") or None,
     "audience": os.environ.get("JWT_AUDIENCE") or None,
-    "leeway": 10,  # seconds
+    "leeway": 10,  # seconds of clock skew
     "options": {"require": ["exp", "user_id"]},
 }
 
@@ -118,8 +116,13 @@ def verified_claims(token: str) -> dict[str, Any]:
         claims = decoded(token)
     except Exception as error:
         refuse(type(error).__name__)
-    if not is_sound(claims):
-        refuse("a claim of the wrong type or size")
+    user_id, scope = claims["user_id"], claims.get("scope", "none")
+    dates = [claims.get(name, 0) for name in ("exp", "nbf", "iat")]  # which PyJWT takes as text, too
+    if not all(type(date) in (int, float) for date in dates) or {type(user_id), type(scope)} != {str}:
+        refuse("a claim of the wrong type")
+    fits = re.fullmatch("[^\ud800-\udfff]+", user_id) and len(user_id.encode()) <= 256  # UTF-8 has no lone surrogates
+    if not fits or not SCOPE.fullmatch(scope) or len(scope) > 1024:
+        refuse("a user_id or a scope that login would not issue")
     return claims
 
 
@@ -139,29 +142,12 @@ def refuse(reason: str) -> NoReturn:
     raise Exception("Unauthorized") from None  # keeps the token, which the error behind may quote, out of the traceback
 
 
-def is_sound(claims: dict[str, Any]) -> bool:
-    """Tell whether the claims are as login issues them: PyJWT takes dates in text, and whatever is in the others."""
-    dates = [claims.get(name, 0) for name in ("exp", "nbf", "iat")]
-    scope = claims.get("scope", "none")
-    return (
-        all(type(date) in (int, float) for date in dates)
-        and is_text(claims["user_id"], 256)
-        and is_text(scope, 1024)
-        and SCOPE.fullmatch(scope) is not None
-    )
-
-
-def is_text(value: object, limit: int) -> bool:
-    """Tell whether a value is text of 1 to so many bytes in UTF-8, which has no lone surrogates."""
-    return isinstance(value, str) and not re.search("[\ud800-\udfff]", value) and 0 < len(value.encode()) <= limit
-
-
 def refuse_if_logged_out(user_id: str, issued_at: float | None) -> None:
     """Refuse a token from before the user's tokensValidFrom (both in Unix seconds), or of a user who is gone."""
     try:
         item = user_item(user_id, ProjectionExpression="tokensValidFrom")
         valid_from = (item or {}).get("tokensValidFrom", {"N": "0"})["N"]
-        if not re.fullmatch("[0-9]+", valid_from):
+        if not re.fullmatch("[0-9]{1,38}", valid_from):
             raise ValueError("tokensValidFrom is no whole number")
     except Exception as error:
         code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
@@ -171,13 +157,10 @@ def refuse_if_logged_out(user_id: str, issued_at: float | None) -> None:
         refuse("no such user, or logged out")
 
 
-def user_item(user_id: str, **attributes: Any) -> dict[str, Any] | None:
+def user_item(user_id: str, **attributes: Any) -> Any:
     """Return what the table has of a user, or None where there is no such user; raise if DynamoDB fails or hangs."""
     request = {"TableName": USER_CREDENTIALS_TABLE_NAME, "Key": {"user_id": {"S": user_id}}, "ConsistentRead": True}
-    # botocore reads a 200 that is not JSON as an empty answer, and an answer to this always has ConsumedCapacity.
     request |= attributes | {"ReturnConsumedCapacity": "TOTAL"}
-    answer = threads.submit(dynamodb.get_item, **request).result(timeout=7)  # seconds
-    if "ConsumedCapacity" not in answer:
-        raise ValueError("not an answer of DynamoDB")
-    item: dict[str, Any] | None = answer.get("Item")
-    return item
+    found = threads.submit(dynamodb.get_item, **request).result(timeout=7)  # seconds
+    found.pop("ConsumedCapacity")  # KeyError without it: botocore takes a 200 that is not JSON for an empty answer
+    return found.get("Item")

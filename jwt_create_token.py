@@ -1,8 +1,8 @@
 """Login, POST /auth: checks user_id and password against DynamoDB and issues a JWT (HS256).
 
 Environment
-    USER_CREDENTIALS_TABLE_NAME  required   table with the key user_id, and the attributes passwordHash and, if the user
-                                            has rights of its own, scope ("read admin"); all of them strings
+    USER_CREDENTIALS_TABLE_NAME  required   table with the key user_id, and the attributes passwordHash and, for rights
+                                            per user, scope ("read admin"); all of them strings
     JWT_SECRET                   required   the key that signs: 32 bytes or more (RFC 7518 §3.2), 10 different ones
     JWT_ISSUER                   optional   put into the token as "iss"
     JWT_AUDIENCE                 optional   put into the token as "aud"
@@ -59,8 +59,7 @@ def signing_secret(name: str) -> str:
         jwt.encode({}, secret, algorithm="HS256")
         if len(secret.encode()) >= 32 and len(set(secret)) >= 10 and not DER_KEY.fullmatch(secret):
             return secret
-    rule = "text of 32 bytes or more, with 10 different characters or more, and no key in PEM, SSH, JWK or DER form"
-    raise ValueError(f"{name} must be {rule}: openssl rand -hex 32")
+    raise ValueError(f"{name} must be 32 bytes or more of text, with 10 different characters: openssl rand -hex 32")
 
 
 JWT_SECRET = signing_secret("JWT_SECRET")
@@ -93,9 +92,7 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         logger.info("refused: not a login request")
         return answer(400, {"message": str(error)})
     try:
-        item = user_item(
-            user_id, ProjectionExpression="passwordHash, #scope", ExpressionAttributeNames={"#scope": "scope"}
-        )
+        item = user_item(user_id, ProjectionExpression="passwordHash, #s", ExpressionAttributeNames={"#s": "scope"})
         stored = usable_hash(item)
     except Exception as error:
         code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
@@ -115,7 +112,7 @@ def credentials(event: object) -> tuple[str, str]:
     request = request_object(event)
     for name in ("user_id", "password"):
         value = request.get(name)
-        if not isinstance(value, str) or not value or re.search("[\ud800-\udfff]", value):
+        if not isinstance(value, str) or not re.fullmatch("[^\ud800-\udfff]+", value):
             raise ValueError(f"{name} must be a non-empty string of valid Unicode")
     if len(request["user_id"].encode()) > 256:  # bytes
         raise ValueError("user_id must be at most 256 bytes")
@@ -136,16 +133,13 @@ def request_object(event: object) -> dict[str, Any]:
     return request
 
 
-def user_item(user_id: str, **attributes: Any) -> dict[str, Any] | None:
+def user_item(user_id: str, **attributes: Any) -> Any:
     """Return what the table has of a user, or None where there is no such user; raise if DynamoDB fails or hangs."""
     request = {"TableName": USER_CREDENTIALS_TABLE_NAME, "Key": {"user_id": {"S": user_id}}, "ConsistentRead": True}
-    # botocore reads a 200 that is not JSON as an empty answer, and an answer to this always has ConsumedCapacity.
     request |= attributes | {"ReturnConsumedCapacity": "TOTAL"}
-    answer = threads.submit(dynamodb.get_item, **request).result(timeout=7)  # seconds
-    if "ConsumedCapacity" not in answer:
-        raise ValueError("not an answer of DynamoDB")
-    item: dict[str, Any] | None = answer.get("Item")
-    return item
+    found = threads.submit(dynamodb.get_item, **request).result(timeout=7)  # seconds
+    found.pop("ConsumedCapacity")  # KeyError without it: botocore takes a 200 that is not JSON for an empty answer
+    return found.get("Item")
 
 
 def usable_hash(item: dict[str, Any] | None) -> str:
@@ -176,7 +170,7 @@ def log_refusal(user_id: str, item: dict[str, Any] | None, stored: str) -> None:
 def granted_scope(user_id: str, item: dict[str, Any]) -> dict[str, str]:
     """Return the user's scope as a member of claims and answer (RFC 6749 §5.1); a malformed one gives no right."""
     scope = item.get("scope", {}).get("S")
-    if isinstance(scope, str) and len(scope) <= 1024 and SCOPE.fullmatch(scope):
+    if isinstance(scope, str) and SCOPE.fullmatch(scope) and len(scope) <= 1024:
         return {"scope": scope}
     if "scope" in item:
         logger.error("left out: a scope that is no text of scope tokens: %r", user_id)
@@ -193,9 +187,6 @@ def signed_token(user_id: str, scope: dict[str, str]) -> str:
 
 def answer(status: int, body: dict[str, Any]) -> dict[str, Any]:
     """Return an answer of Lambda proxy integration that no cache keeps and that CORS_ALLOW_ORIGIN may read."""
-    headers = {
-        "Content-Type": "application/json",
-        "Cache-Control": "no-store",
-        "Access-Control-Allow-Origin": CORS_ALLOW_ORIGIN,
-    }
+    headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+    headers["Access-Control-Allow-Origin"] = CORS_ALLOW_ORIGIN
     return {"statusCode": status, "headers": headers, "body": json.dumps(body)}

@@ -5,12 +5,9 @@ Environment
 
 Layer        none
 Permissions  CloudWatch Logs only
-Event        Lambda proxy integration behind an authorizer, which turns away whoever may not call: what arrives here
-             is allowed. What the authorizer passed on is in requestContext.authorizer:
-             REST API, HTTP API with payload 1.0, WebSocket API: principalId, and the context beside it, all as strings:
-                 {"principalId": "testuser", "user_id": "testuser", "scope": "read", "authorized": "true"}
-             HTTP API with payload 2.0: "lambda", which is the context alone, types kept:
-                 {"lambda": {"user_id": "testuser", "scope": "read", "authorized": true}}
+Event        Lambda proxy integration behind an authorizer, whose answer is in requestContext.authorizer:
+             REST API, HTTP API with payload 1.0, WebSocket API: principalId, and the context beside it, all as strings
+             HTTP API with payload 2.0: {"lambda": {...}}, the context alone, types kept
 Answers      200  {"timestamp": <Unix seconds>, "caller": "<principal>", or null where there is no authorizer}
              502  from API Gateway: a setting is bad (the function does not start; the log says why)
 Caching      none: no cache keeps an answer (no-store)
@@ -33,25 +30,16 @@ if not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^\s,/]+", CORS_ALLOW_ORIGIN):
 
 
 def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Answer the time in Unix seconds and the caller's principal."""
-    caller = principal(event)
+    """Answer the time in Unix seconds and the caller's principal, or null where there is no authorizer."""
+    authorizer = (event.get("requestContext") or {}).get("authorizer") or {}
+    passed_on = authorizer.get("lambda") or {}
+    caller = authorizer.get("principalId") or passed_on.get("user_id") or passed_on.get("sub")
     logger.info("answered: %r", caller)
     return answer(200, {"timestamp": int(time.time()), "caller": caller})
 
 
-def principal(event: dict[str, Any]) -> str | None:
-    """Return whom the authorizer let in, or None where there is no authorizer."""
-    authorizer = (event.get("requestContext") or {}).get("authorizer") or {}
-    passed_on = authorizer.get("lambda") or {}
-    caller: str | None = authorizer.get("principalId") or passed_on.get("user_id") or passed_on.get("sub")
-    return caller
-
-
 def answer(status: int, body: dict[str, Any]) -> dict[str, Any]:
     """Return an answer of Lambda proxy integration that no cache keeps and that CORS_ALLOW_ORIGIN may read."""
-    headers = {
-        "Content-Type": "application/json",
-        "Cache-Control": "no-store",
-        "Access-Control-Allow-Origin": CORS_ALLOW_ORIGIN,
-    }
+    headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+    headers["Access-Control-Allow-Origin"] = CORS_ALLOW_ORIGIN
     return {"statusCode": status, "headers": headers, "body": json.dumps(body)}
