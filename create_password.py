@@ -1,155 +1,219 @@
 """Makes the bcrypt hash of a password, as jwt_create_token.py expects it in DynamoDB. Runs on a laptop.
 
-    python create_password.py                                      prints the hash
-    python create_password.py --user-id ID                         prints the item, as DynamoDB JSON
-    python create_password.py --user-id ID --table TABLE           writes it to the table
+    python create_password.py                               prints the hash
+    python create_password.py --user-id ID                  prints the user's item, as DynamoDB JSON
+    python create_password.py --user-id ID --table TABLE    writes it: a new user, or a new password
 
 Asks for the password twice, without echo; where standard input is not a terminal, reads one line of it.
-Needs requirements_basic_auth.txt. --table takes credentials, region and AWS_ENDPOINT_URL from where the AWS CLI
-takes them, needs dynamodb:UpdateItem, and keeps the other attributes of a user who is there already.
-Exit status: 0 done, 1 DynamoDB failed or Ctrl-C, 2 the password, the user_id or an option cannot be used.
+A password has 8 characters or more, better 15, and at most 72 bytes.
+
+Options
+    --user-id ID     whose item it is: 1 to 256 bytes
+    --table TABLE    sets passwordHash and tokensValidFrom in this DynamoDB table, and keeps the other attributes.
+                     tokensValidFrom is now: it ends the user's tokens, where the authorizers look it up
+    --scope "a b"    sets the user's rights too (RFC 6749 §3.3), 1,024 bytes at most; "" removes them
+    --keep-password  with --scope and --table: asks for no password, and keeps the hash and the tokens
+    --log-out        with --table: ends the user's tokens, and changes nothing else
+    --generate       makes a random password, and prints it on standard error
+
+Needs        requirements_basic_auth.txt; for --table region, credentials and AWS_ENDPOINT_URL as the AWS CLI has them
+Permissions  dynamodb:UpdateItem on the table
+Exit status  0  done
+             1  a package, a setting, DynamoDB or a full disk is in the way; there is no such user; Ctrl-C
+             2  the password, the user_id, the scope, the table's name or an option cannot be used
+Version      2.0.0 (CHANGELOG.md says what changed)
 """
 
 import argparse
 import getpass
 import json
+import os
+import re
+import secrets
 import sys
+import time
+from typing import Any
 
-import bcrypt
+MISSING = "The package {} is missing: python -m pip install -r requirements_basic_auth.txt"
 
-ROUNDS = 12  # bcrypt's cost: 2 to this power; the dummy hash of jwt_create_token.py has the same
-MAX_PASSWORD = 72  # bytes, bcrypt's limit
-MAX_USER_ID = 256  # bytes, the limit of jwt_create_token.py
+try:
+    import bcrypt
+except ImportError:
+    raise SystemExit(MISSING.format("bcrypt")) from None
+
+SCOPE = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")  # RFC 6749 §3.3
+CURES = {  # by DynamoDB's error code
+    "AccessDeniedException": "the credentials need dynamodb:UpdateItem on this table",
+    "ResourceNotFoundException": "there is no such table here; check its name, the region and the credentials",
+    "ValidationException": "the table's key must be the string user_id alone",
+}
 
 
 def main(argv: list[str]) -> int:
-    """Run the command line.
-
-    Args:
-        argv: the arguments without the program's name.
-
-    Returns:
-        The exit status: 0, or 1 where DynamoDB failed, or 2 where the input cannot be used.
-
-    Raises:
-        SystemExit: status 0 after --help, 2 for options that do not exist or do not go together.
-    """
-    arguments = parsed(argv)
+    """Run the command line and return its exit status."""
     try:
-        if arguments.user_id is not None:
-            check_user_id(arguments.user_id)
-        password_hash = hash_password(read_password())
-    except ValueError as error:
-        print(error, file=sys.stderr)
+        run(parsed(argv))
+    except UnicodeError:  # its own message has a piece of the text
+        print("The user_id and the password must be valid Unicode.", file=sys.stderr)
         return 2
-    if arguments.table:
-        return write_item(arguments.table, arguments.user_id, password_hash)
-    item = {"user_id": {"S": arguments.user_id}, "passwordHash": {"S": password_hash}}
-    print(password_hash if arguments.user_id is None else json.dumps(item))
+    except (ValueError, RuntimeError) as error:
+        print(error, file=sys.stderr)
+        return 2 if isinstance(error, ValueError) else 1
     return 0
 
 
 def parsed(argv: list[str]) -> argparse.Namespace:
-    """Return the options user_id and table, each None where it is not given.
-
-    Raises:
-        SystemExit: status 0 after --help, 2 for options that do not exist or do not go together.
-    """
-    parser = argparse.ArgumentParser(description="Make the bcrypt hash of a password for jwt_create_token.py.")
-    parser.add_argument("--user-id", metavar="ID", help="print the item of this user, as DynamoDB JSON")
-    parser.add_argument("--table", help="write the item to this DynamoDB table instead")
-    arguments = parser.parse_args(argv)
-    if arguments.table is not None and not (arguments.table and arguments.user_id is not None):
-        parser.error("--table needs a name, and --user-id beside it")
-    return arguments
-
-
-def check_user_id(user_id: str) -> None:
-    """Raise ValueError for a user_id that jwt_create_token.py would refuse: empty, over 256 bytes, not Unicode."""
-    size = size_in_bytes("user_id", user_id)
-    if not 1 <= size <= MAX_USER_ID:
-        raise ValueError(f"The user_id must have 1 to {MAX_USER_ID} bytes in UTF-8, and this one has {size}.")
+    """Return the options, or end with status 2 where they do not exist or do not go together."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("--user-id", "--table", "--scope"):
+        parser.add_argument(name)
+    exclusive = parser.add_mutually_exclusive_group()
+    for name in ("--keep-password", "--log-out", "--generate"):
+        exclusive.add_argument(name, action="store_true")
+    options, unknown = parser.parse_known_args(argv)
+    if unknown:  # and not repeated, as it may be a password
+        parser.error("there is no such option; a password is asked for, or read from a pipe")
+    if options.user_id is None and (options.table is not None or options.scope is not None):
+        parser.error("--table and --scope need --user-id")
+    if options.keep_password and None in (options.table, options.scope):
+        parser.error("--keep-password needs --table and --scope")
+    if options.log_out and (options.table is None or options.scope is not None):
+        parser.error("--log-out needs --table, and goes without --scope")
+    return options
 
 
-def size_in_bytes(name: str, text: str) -> int:
-    """Return the length of a text in UTF-8, or raise ValueError if it has none: half a surrogate pair."""
+def run(options: argparse.Namespace) -> None:
+    """Do what the options say; raise ValueError for bad input, RuntimeError for anything else in the way."""
+    check(options)
+    dynamodb = None if options.table is None else client()
+    item: dict[str, Any] = {}
+    if not options.keep_password and not options.log_out:
+        item["passwordHash"] = {"S": new_hash(options)}
+    if not options.keep_password:
+        item["tokensValidFrom"] = {"N": str(int(time.time()))}
+    if options.scope:
+        item["scope"] = {"S": options.scope}
+    if dynamodb:
+        write(dynamodb, options, item)
+    else:
+        item = {"user_id": {"S": options.user_id}} | item
+        show(item["passwordHash"]["S"] if options.user_id is None else json.dumps(item))
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raise for what can be known to be wrong before anybody is asked for a password."""
+    if options.user_id is not None and not 1 <= len(options.user_id.encode()) <= 256:
+        raise ValueError("The user_id must have 1 to 256 bytes in UTF-8.")
+    if options.scope and not (len(options.scope) <= 1024 and SCOPE.fullmatch(options.scope)):
+        raise ValueError('The scope must be words of ASCII, one blank apart, at most 1,024 bytes: "read admin".')
+    if options.table is not None and not re.fullmatch(r"(arn:[!-~]+/)?[A-Za-z0-9_.-]{3,255}", options.table):
+        raise ValueError("The table's name must have 3 to 255 letters, digits, dots, dashes or underscores.")
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        raise RuntimeError("Standard input, output and error must be open.")
+
+
+def client() -> Any:
+    """Return a client of DynamoDB that has a region, credentials and an endpoint."""
     try:
-        return len(text.encode())
-    except UnicodeEncodeError:
-        raise ValueError(f"The {name} must be valid Unicode.") from None
+        import boto3
+        from botocore.config import Config
+
+        session = boto3.Session()
+        if session.get_credentials() is None:
+            raise ValueError("There are no AWS credentials")
+        retries = {"mode": "standard", "total_max_attempts": 3}
+        return session.client("dynamodb", config=Config(connect_timeout=5, read_timeout=10, retries=retries))
+    except ImportError:
+        raise RuntimeError(MISSING.format("boto3")) from None
+    except Exception as error:  # botocore's sentences have no secret in them
+        cure = "set region and credentials with aws configure; AWS_ENDPOINT_URL is empty or like http://localhost:8000"
+        raise RuntimeError(f"{str(error).rstrip('.')}: {cure}.") from None
+
+
+def new_hash(options: argparse.Namespace) -> str:
+    """Return the hash of a new password, or raise ValueError for one that is easy to guess (OWASP ASVS 5.0 §6.2.1)."""
+    password = secrets.token_urlsafe(18) if options.generate else read_password()  # 18 bytes are 24 characters
+    if 0 < len(password) < 8:
+        raise ValueError(f"The password has {len(password)} characters, and 8 are the least.")
+    if password == options.user_id:
+        raise ValueError("The password must not be the user_id.")
+    password_hash = hash_password(password)
+    if options.generate:
+        print(f"Password: {password}", file=sys.stderr)
+    elif len(password) < 15:  # NIST SP 800-63B-4 §3.1.1.2
+        print(f"Warning: the password has {len(password)} characters; 15 or more are good.", file=sys.stderr)
+    return password_hash
 
 
 def read_password() -> str:
-    """Return the password: typed twice at a terminal, else one line of standard input.
-
-    Raises:
-        ValueError: the two that were typed differ, or the line is not valid Unicode.
-    """
+    """Return the password: typed twice at a terminal, else one line of standard input."""
     if not sys.stdin.isatty():
-        try:
-            return sys.stdin.readline().removesuffix("\n").removesuffix("\r")
-        except UnicodeDecodeError:
-            raise ValueError("The password must be valid Unicode.") from None
+        return sys.stdin.readline().removesuffix("\n").removesuffix("\r")
     password = getpass.getpass("Password: ")
     if getpass.getpass("The same again: ") != password:
         raise ValueError("The two passwords differ.")
     return password
 
 
-def hash_password(password: str, rounds: int = ROUNDS) -> str:
+def hash_password(password: str) -> str:
     """Return the bcrypt hash of a password.
 
     Args:
         password: 1 to 72 bytes in UTF-8, without NUL: bcrypt reads no further, and repeats its key.
-        rounds: the cost, 4 to 31; each step doubles the time.
 
     Returns:
-        60 characters in the Modular Crypt Format, "$2b$<rounds>$<22 of salt><31 of hash>".
+        60 characters in the Modular Crypt Format, "$2b$12$<22 of salt><31 of hash>".
 
     Raises:
-        ValueError: the password is empty, over 72 bytes, not valid Unicode, or has a NUL; or rounds is out of range.
+        ValueError: the password is empty, over 72 bytes, not valid Unicode, or has a NUL.
     """
-    size = size_in_bytes("password", password)
+    size = len(password.encode())
     if not size:
         raise ValueError("The password is empty.")
-    if size > MAX_PASSWORD:
-        raise ValueError(f"The password has {size} bytes in UTF-8, and bcrypt takes {MAX_PASSWORD} bytes at most.")
+    if size > 72:
+        raise ValueError(f"The password has {size} bytes in UTF-8, and bcrypt takes 72 bytes at most.")
     if "\0" in password:
         raise ValueError("The password has a NUL character, which bcrypt cannot tell from its end.")
-    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(rounds)).decode()
+    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(12)).decode()  # the cost of login's dummy hash
 
 
-def write_item(table: str, user_id: str, password_hash: str) -> int:
-    """Set passwordHash of the item user_id, say so on standard error, and return the exit status.
-
-    Args:
-        table: the name of a DynamoDB table whose partition key is the string user_id.
-        user_id: 1 to 256 bytes in UTF-8.
-        password_hash: what hash_password returned.
-
-    Returns:
-        0, or 1 where DynamoDB or the settings of the AWS SDK did not allow it.
-    """
-    import boto3
-    from botocore.exceptions import BotoCoreError, ClientError
-
+def write(dynamodb: Any, options: argparse.Namespace, item: dict[str, Any]) -> None:
+    """Set the attributes of an item in the table, and say whether it is new."""
+    request = {"TableName": options.table, "Key": {"user_id": {"S": options.user_id}}, "ReturnValues": "ALL_OLD"}
+    if options.keep_password or options.log_out:
+        request["ConditionExpression"] = "attribute_exists(user_id)"
     try:
-        boto3.client("dynamodb").update_item(
-            TableName=table,
-            Key={"user_id": {"S": user_id}},
-            UpdateExpression="SET passwordHash = :hash",
-            ExpressionAttributeValues={":hash": {"S": password_hash}},
-        )
-    except (BotoCoreError, ClientError, ValueError) as error:
-        reason = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
-        print(f"The item was not written: {reason}.", file=sys.stderr)
-        return 1
-    print(f"The passwordHash of {user_id!r} is in {table}.", file=sys.stderr)
-    return 0
+        old = dynamodb.update_item(**request, **changes(options, item)).get("Attributes")
+    except Exception as error:
+        code = getattr(error, "response", {}).get("Error", {}).get("Code", type(error).__name__)
+        if code == "ConditionalCheckFailedException":
+            raise RuntimeError(f"There is no user {options.user_id!r} in {options.table}.") from None
+        cure = CURES.get(code, "check network, region, credentials and AWS_ENDPOINT_URL, and try again")
+        raise RuntimeError(f"DynamoDB failed ({code}): {cure}.") from None
+    print(f"The user {options.user_id!r} in {options.table} {'was changed' if old else 'is new'}.", file=sys.stderr)
+
+
+def changes(options: argparse.Namespace, item: dict[str, Any]) -> dict[str, Any]:
+    """Return an UpdateExpression with its names, in # since scope is a reserved word of DynamoDB, and its values."""
+    expression = "SET " + ", ".join(f"#{name} = :{name}" for name in item) if item else ""
+    names = [*item]
+    if options.scope == "":
+        expression, names = f"{expression} REMOVE #scope", [*item, "scope"]
+    parts = {"UpdateExpression": expression, "ExpressionAttributeNames": {f"#{name}": name for name in names}}
+    return parts | ({"ExpressionAttributeValues": {f":{name}": item[name] for name in item}} if item else {})
+
+
+def show(text: str) -> None:
+    """Print on standard output, or raise RuntimeError where it is full or its reader is gone."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries again as it ends
+        raise RuntimeError(f"Standard output cannot be written: {error.strerror}.") from None
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except (KeyboardInterrupt, EOFError):
-        sys.exit("\nNothing was written.")
+        sys.exit("\nStopped.")
