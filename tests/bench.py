@@ -34,9 +34,11 @@ from typing import Any, NamedTuple
 
 import bcrypt
 from bench_code import CALLS, COLD, LOGINS, NAIVE, NEEDS
-from conftest import CLIENT_ID, SECRET, connect_event, make_jwt, proxy_event, token_event
-from fake_dynamodb import fake_dynamodb
-from google_stand_in import certificate, google_token, serving
+from support.events import connect_event, proxy_event, token_event
+from support.functions import CLIENT_ID, SECRET
+from support.google import certificate, serving
+from support.table import fake_dynamodb
+from support.tokens import google_token, make_jwt
 
 ROOT = Path(__file__).parent.parent
 LAYERS = ("basic", "google")

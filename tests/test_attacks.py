@@ -14,10 +14,11 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from conftest import CLIENT_ID, PREVIOUS, SECRET, Function, base64url
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding
-from forging import (
+from support.functions import CLIENT_ID, PREVIOUS, SECRET, Function
+from support.google import certificate, private_key, rs256
+from support.tokens import (
     AUDIENCE,
     AUTHORIZERS,
     ISSUER,
@@ -26,6 +27,7 @@ from forging import (
     Target,
     aimed_at,
     assert_refused,
+    base64url,
     encoded,
     hs,
     jwk,
@@ -34,7 +36,6 @@ from forging import (
     tampered,
     unsigned,
 )
-from google_stand_in import certificate, private_key, rs256
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
 

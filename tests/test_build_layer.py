@@ -25,10 +25,12 @@ from typing import Any, NamedTuple
 
 import bcrypt
 import pytest
-from conftest import CLIENT_ID, SECRET, base64url, claims, connect_event, make_jwt, token_event
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from support.events import connect_event, token_event
+from support.functions import CLIENT_ID, SECRET
+from support.tokens import base64url, claims, make_jwt
 
 import build_layer
 

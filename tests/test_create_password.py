@@ -1,37 +1,49 @@
 """create_password.py: what it prints and writes, what it refuses, and that nobody sees the password on the way."""
 
+import contextlib
 import io
-import itertools
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import Any
 
 import bcrypt
 import pytest
-from conftest import ROOT, SECRET, WATCH, Function, proxy_event
-from fake_dynamodb import HANG_UP, FakeTable, Reply, error, fake_dynamodb
+from support.events import proxy_event, token_event
+from support.functions import SECRET, WATCH, Deploy
+from support.kit import ROOT
+from support.table import HANG_UP, FakeTable, Reply, error, fake_dynamodb
+from support.tokens import make_jwt
 
 import create_password
 
 SCRIPT = ROOT / "create_password.py"
 PASSWORD = "typed-on-a-laptop-only"
-HASH = r"\$2b\$12\$[./A-Za-z0-9]{53}"
 WATCH.guards(PASSWORD)
+USER = ["--user-id", "testuser"]
+TABLE = [*USER, "--table", "users"]
+KEEP, LOG_OUT = [*TABLE, "--keep-password", "--scope"], [*TABLE, "--log-out"]
+BEFORE = {"passwordHash": {"S": "old"}, "tokensValidFrom": {"N": "1"}, "scope": {"S": "read"}, "mail": {"S": "a@b"}}
+NEW = {"passwordHash", "tokensValidFrom"}
+HASH = r"\$2b\$12\$[./A-Za-z0-9]{53}"
+UNICODE = "The user_id and the password must be valid Unicode."
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line with a text on standard input; return exit status, output and errors."""
+    """Run the command line with a text on standard input, None for one that must not be read, and a cheap bcrypt."""
+    gensalt = bcrypt.gensalt
+    monkeypatch.setattr(bcrypt, "gensalt", lambda rounds: gensalt(4))
 
-    def run(typed: str, *arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+    def run(typed: str | None, *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "stdin", object() if typed is None else io.StringIO(typed))
         try:
             status = create_password.main(list(arguments))
         except SystemExit as stop:
@@ -44,15 +56,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hash at the lowest cost."""
-    gensalt = bcrypt.gensalt
-    monkeypatch.setattr(bcrypt, "gensalt", lambda rounds: gensalt(4))
-
-
-@pytest.fixture
-def table() -> Iterator[FakeTable]:
+def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeTable]:
     with fake_dynamodb() as table:
+        none = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull, "AWS_MAX_ATTEMPTS": "1"}
+        for name, value in (table.environment | none | {"AWS_EC2_METADATA_DISABLED": "true"}).items():
+            monkeypatch.setenv(name, value)
         yield table
 
 
@@ -61,222 +69,247 @@ def matches(password: str, stored: str) -> bool:
     return bcrypt.checkpw(password.encode(), stored.encode())
 
 
-# --------------------------------------------------------------------- what it makes
+# --------------------------------------------------------------------- what it prints
 
 
 @pytest.mark.parametrize(
-    ("typed", "password"),
+    ("typed", "password", "warning"),
     [
-        pytest.param(f"{PASSWORD}\n", PASSWORD, id="a line"),
-        pytest.param(f"{PASSWORD}\r\n", PASSWORD, id="a line of Windows"),
-        pytest.param(PASSWORD, PASSWORD, id="no line end"),
-        pytest.param(f"{PASSWORD}\nmore\n", PASSWORD, id="the first line"),
-        pytest.param(f"  {PASSWORD}\t\n", f"  {PASSWORD}\t", id="blanks count"),
-        pytest.param("x" * 72, "x" * 72, id="72 bytes"),
-        pytest.param("é" * 36, "é" * 36, id="36 letters, 72 bytes"),
+        pytest.param(f"{PASSWORD}\n", PASSWORD, "", id="a line"),
+        pytest.param(f"{PASSWORD}\r\n", PASSWORD, "", id="a line of Windows"),
+        pytest.param(PASSWORD, PASSWORD, "", id="no line end"),
+        pytest.param(f"{PASSWORD}\nmore\n", PASSWORD, "", id="the first line"),
+        pytest.param(f"  {PASSWORD}\t\n", f"  {PASSWORD}\t", "", id="blanks count"),
+        pytest.param("x" * 8, "x" * 8, "Warning: the password has 8 characters; 15 or more are good.\n", id="8"),
+        pytest.param("x" * 14, "x" * 14, "Warning: the password has 14 characters; 15 or more are good.\n", id="14"),
+        pytest.param("x" * 15, "x" * 15, "", id="15 characters"),
+        pytest.param("é" * 36, "é" * 36, "", id="36 letters, 72 bytes"),
     ],
 )
-@pytest.mark.usefixtures("quick")
-def test_hash_is_that_of_one_line(run: Run, typed: str, password: str) -> None:
+def test_hash_is_that_of_one_line(run: Run, typed: str, password: str, warning: str) -> None:
     status, output, errors = run(typed)
-    assert (status, errors, len(output)) == (0, "", 61)
+    assert (status, errors, len(output)) == (0, warning, 61)
     assert matches(password, output.removesuffix("\n"))
 
 
-def test_hash_has_the_cost_of_the_dummy_hash(deploy: Callable[..., Function], table: FakeTable) -> None:
-    made = create_password.hash_password(PASSWORD)
-    assert re.fullmatch(HASH, made)
-    settings = {"JWT_SECRET": SECRET, "USER_CREDENTIALS_TABLE_NAME": "users"} | table.environment
-    assert made[:7] == deploy("jwt_create_token", **settings).module.DUMMY_HASH[:7]
-
-
-def test_cost_can_be_chosen_by_who_imports_it() -> None:
-    assert create_password.hash_password(PASSWORD, rounds=4).startswith("$2b$04$")
-    with pytest.raises(ValueError, match="rounds"):
-        create_password.hash_password(PASSWORD, rounds=3)
-
-
 @pytest.mark.parametrize("user_id", ["testuser", "u" * 256, 'Zoë "\\\n', "-"])
-@pytest.mark.usefixtures("quick")
-def test_item_is_one_that_login_takes(
-    run: Run, deploy: Callable[..., Function], table: FakeTable, user_id: str
+def test_printed_item_logs_its_user_in_and_ends_the_tokens_of_before(
+    run: Run, deploy: Deploy, table: FakeTable, user_id: str
 ) -> None:
-    status, output, errors = run(PASSWORD, f"--user-id={user_id}")
-    item = json.loads(output)
-    assert (status, errors, set(item), item["user_id"]) == (0, "", {"user_id", "passwordHash"}, {"S": user_id})
-    table.items[user_id] = item
+    start = int(time.time())
+    status, output, errors = run(PASSWORD, f"--user-id={user_id}", "--scope", "read admin")
+    item = table.items[user_id] = json.loads(output)
     WATCH.guards(item["passwordHash"]["S"])
-    login = deploy("jwt_create_token", JWT_SECRET=SECRET, USER_CREDENTIALS_TABLE_NAME="users", **table.environment)
-    assert login(proxy_event(json.dumps({"user_id": user_id, "password": PASSWORD})))["statusCode"] == 200
+    assert (status, errors, item["user_id"], item["scope"]) == (0, "", {"S": user_id}, {"S": "read admin"})
+    settings = {"JWT_SECRET": SECRET, "USER_CREDENTIALS_TABLE_NAME": "users"} | table.environment
+    login, authorize = deploy("jwt_create_token", **settings), deploy("jwt_auth_token", **settings)
+    answer = login(proxy_event(json.dumps({"user_id": user_id, "password": PASSWORD})))
+    assert authorize(token_event(json.loads(answer["body"])["token"]))["context"]["scope"] == "read admin"
+    with pytest.raises(Exception, match="^Unauthorized$"):
+        authorize(token_event(make_jwt(user_id=user_id, iat=start - 1)))
 
 
-@pytest.mark.usefixtures("quick")
-def test_item_is_written_to_the_table(run: Run, monkeypatch: pytest.MonkeyPatch, table: FakeTable) -> None:
-    for name, value in table.environment.items():
-        monkeypatch.setenv(name, value)
-    status, output, errors = run(PASSWORD, "--user-id", "testuser", "--table", "users")
-    assert (status, output, errors.count("\n")) == (0, "", 1)
-    [(operation, request)] = table.requests
-    assert (operation, request["TableName"]) == ("UpdateItem", "users")
-    assert matches(PASSWORD, table.items["testuser"]["passwordHash"]["S"])
+@pytest.mark.parametrize("scope", [[], ["--scope", ""]], ids=["none given", "an empty one"])
+def test_printed_item_without_a_scope_has_none(run: Run, scope: list[str]) -> None:
+    assert set(json.loads(run(PASSWORD, *USER, *scope)[1])) == {"user_id", "passwordHash", "tokensValidFrom"}
+
+
+def test_generated_password_is_printed_apart_and_differs_each_time(run: Run) -> None:
+    (_, first, password), (_, _, other) = run(None, "--generate"), run(None, "--generate")
+    assert re.fullmatch(r"Password: [\w-]{24}\n", password)
+    assert matches(password[10:-1], first.removesuffix("\n"))
+    assert other != password
+
+
+# --------------------------------------------------------------------- what it writes
 
 
 @pytest.mark.parametrize(
-    ("reply", "reason"),
+    ("arguments", "before", "changed", "scope"),
     [
-        pytest.param(error("ResourceNotFoundException"), "ResourceNotFoundException", id="no such table"),
-        pytest.param((500, b""), "500", id="500"),
-        pytest.param(HANG_UP, "ConnectionClosedError", id="hangs up"),
+        pytest.param(TABLE, None, NEW, "", id="a new user"),
+        pytest.param([*TABLE, "--scope", "a b"], None, {*NEW, "scope"}, "a b", id="a new user with a scope"),
+        pytest.param(TABLE, BEFORE, NEW, "read", id="a password"),
+        pytest.param([*TABLE, "--scope", "a b"], BEFORE, {*NEW, "scope"}, "a b", id="password and scope"),
+        pytest.param([*TABLE, "--scope", ""], BEFORE, {*NEW, "scope"}, "", id="a password, and no scope any more"),
+        pytest.param([*KEEP, "a b"], BEFORE, {"scope"}, "a b", id="the scope alone"),
+        pytest.param([*KEEP, ""], BEFORE, {"scope"}, "", id="no scope any more"),
+        pytest.param(LOG_OUT, BEFORE, {"tokensValidFrom"}, "read", id="logged out"),
+        pytest.param(LOG_OUT, {}, {"tokensValidFrom"}, "", id="logged out, and nothing else was there"),
     ],
 )
-@pytest.mark.usefixtures("quick")
-def test_failing_table_is_one_sentence(
-    run: Run, monkeypatch: pytest.MonkeyPatch, table: FakeTable, reply: Reply, reason: str
+def test_table_gets_what_was_asked_for_and_keeps_the_rest(
+    run: Run, table: FakeTable, arguments: list[str], before: Any, changed: set[str], scope: str
 ) -> None:
-    for name, value in (table.environment | {"AWS_MAX_ATTEMPTS": "1"}).items():
-        monkeypatch.setenv(name, value)
-    table.replies = itertools.repeat(reply)
-    sentence = f"The item was not written: {reason}.\n"
-    assert run(PASSWORD, "--user-id", "testuser", "--table", "users") == (1, "", sentence)
+    table.items |= {} if before is None else {"testuser": before}
+    start, said = int(time.time()), f"The user 'testuser' in users {'is new' if before is None else 'was changed'}.\n"
+    assert run(PASSWORD if "passwordHash" in changed else None, *arguments) == (0, "", said)
+    old, item = before or {}, table.items["testuser"]
+    assert {name for name in old | item if old.get(name) != item.get(name)} == changed
+    assert item.get("scope", {"S": ""}) == {"S": scope}
+    assert "passwordHash" not in changed or matches(PASSWORD, item["passwordHash"]["S"])
+    assert "tokensValidFrom" not in changed or start <= int(item["tokensValidFrom"]["N"]) <= time.time()
 
 
-@pytest.mark.usefixtures("quick")
-def test_endpoint_that_is_no_address_is_one_sentence(
-    run: Run, monkeypatch: pytest.MonkeyPatch, table: FakeTable
+@pytest.mark.parametrize("arguments", [[*KEEP, "a b"], [*KEEP, ""], LOG_OUT], ids=["scope", "no scope", "log out"])
+def test_user_who_is_not_there_is_not_made(run: Run, table: FakeTable, arguments: list[str]) -> None:
+    assert run(None, *arguments) == (1, "", "There is no user 'testuser' in users.\n")
+    assert table.items == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "reply", "sentence"),
+    [
+        pytest.param({}, error("AccessDeniedException"), r"\(Access.*dynamodb:UpdateItem", id="no permission"),
+        pytest.param({}, error("ResourceNotFoundException"), r"\(Resource.*no such table", id="no such table"),
+        pytest.param({}, error("ValidationException"), r"\(Validation.*key must be the string user_id", id="its key"),
+        pytest.param({}, error("ExpiredTokenException"), r"\(Expired.*check.*credentials", id="old credentials"),
+        pytest.param({}, (500, b""), r"\(500\): check", id="500"),
+        pytest.param({}, HANG_UP, r"\(ConnectionClosedError\): check.*AWS_ENDPOINT_URL", id="hangs up"),
+        pytest.param({"AWS_DEFAULT_REGION": ""}, None, "specify a region.*aws configure", id="no region"),
+        pytest.param({"AWS_DEFAULT_REGION": "e u"}, None, "'e u' doesn't match.*aws configure", id="no such region"),
+        pytest.param({"AWS_ACCESS_KEY_ID": ""}, None, "no AWS credentials: .*aws configure", id="no credentials"),
+        pytest.param({"AWS_SECRET_ACCESS_KEY": ""}, None, "Partial credentials.*aws configure", id="half of them"),
+        pytest.param({"AWS_PROFILE": "me"}, None, r"profile \(me\) could not.*aws configure", id="no such profile"),
+        pytest.param({"AWS_ENDPOINT_URL": "localhost"}, None, "Invalid endpoint: .*http://", id="no address"),
+    ],
+)
+def test_what_is_in_the_way_of_the_table_is_one_sentence_before_the_password_where_it_can_be(
+    run: Run, monkeypatch: pytest.MonkeyPatch, table: FakeTable, settings: Any, reply: Reply | None, sentence: str
 ) -> None:
-    for name, value in (table.environment | {"AWS_ENDPOINT_URL": "nonsense"}).items():
-        monkeypatch.setenv(name, value)
-    sentence = "The item was not written: ValueError.\n"
-    assert run(PASSWORD, "--user-id", "testuser", "--table", "users") == (1, "", sentence)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name)
+    table.replies = iter([reply] if reply else [])
+    status, output, errors = run(PASSWORD if reply else None, *TABLE)
+    assert (status, output) == (1, "")
+    assert re.fullmatch(f".*{sentence}.*\\.\n", errors)
 
 
-def test_boto3_is_only_needed_for_the_table() -> None:
-    code = "import sys, create_password; create_password.main(['--user-id', 'x']); sys.exit('boto3' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, input=b"password", stdout=subprocess.PIPE, check=True)
+def test_boto3_is_needed_for_the_table_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    assert run(PASSWORD, *USER)[0] == 0
+    sentence = "The package boto3 is missing: python -m pip install -r requirements_basic_auth.txt\n"
+    assert run(None, *TABLE) == (1, "", sentence)
+
+
+def test_without_bcrypt_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bcrypt", None)
+    with pytest.raises(SystemExit, match="^The package bcrypt is missing: python -m pip install -r [^ ]*$"):
+        runpy.run_path(str(SCRIPT))
 
 
 # --------------------------------------------------------------------- what it refuses
 
 
 @pytest.mark.parametrize(
-    ("typed", "reason"),
+    ("typed", "arguments", "reason"),
     [
-        pytest.param("", "empty", id="nothing"),
-        pytest.param("\n", "empty", id="empty line"),
-        pytest.param("x" * 73, "73 bytes", id="73 bytes"),
-        pytest.param("é" * 37, "74 bytes", id="37 letters, 74 bytes"),
-        pytest.param(f"{PASSWORD}\0{PASSWORD}", "NUL", id="NUL"),
-        pytest.param(f"{PASSWORD}\ud800", "valid Unicode", id="lone surrogate"),
+        pytest.param("", [], "password is empty", id="no password"),
+        pytest.param("\n", [], "password is empty", id="empty line"),
+        pytest.param("1234567", [], "7 characters", id="7 characters"),
+        pytest.param("x" * 73, [], "73 bytes", id="73 bytes"),
+        pytest.param("é" * 37, [], "74 bytes", id="37 letters, 74 bytes"),
+        pytest.param("short\0short\0", [], "NUL", id="NUL"),
+        pytest.param(f"{PASSWORD}\ud800", [], "valid Unicode", id="lone surrogate"),
+        pytest.param("testuser", USER, "must not be the user_id", id="the user_id"),
+        *(pytest.param(None, ["--user-id", user_id], "1 to 256 bytes") for user_id in ("", "u" * 257, "é" * 129)),
+        pytest.param(None, ["--user-id", "\udcff"], "valid Unicode", id="user_id that is not UTF-8"),
+        *(
+            pytest.param(None, [*USER, "--scope", scope], "one blank apart, at most 1,024 bytes")
+            for scope in (" ", "a  b", " a", "a ", 'a"', "a\\", "é", "a\n", "a" * 1025)
+        ),
+        *(
+            pytest.param(None, [*USER, "--table", name], "name must have 3 to 255")
+            for name in ("", "ab", "my users", "x" * 256)
+        ),
     ],
 )
-def test_unusable_password_is_refused_in_one_sentence(run: Run, typed: str, reason: str) -> None:
-    status, output, errors = run(typed)
+def test_bad_input_is_one_sentence(run: Run, typed: str | None, arguments: list[str], reason: str) -> None:
+    status, output, errors = run(typed, *arguments)
     assert (status, output) == (2, "")
-    assert re.fullmatch(rf"The password [^\n]*{reason}[^\n]*\.\n", errors)
+    assert re.fullmatch(rf"The [^\n]*{reason}[^\n]*\.\n", errors)
 
 
 @pytest.mark.parametrize(
-    ("user_id", "reason"),
+    "options",
     [
-        pytest.param("", "this one has 0", id="empty"),
-        pytest.param("u" * 257, "this one has 257", id="257 bytes"),
-        pytest.param("é" * 129, "this one has 258", id="129 letters, 258 bytes"),
-        pytest.param("\udcff", "valid Unicode", id="not UTF-8"),
+        f"{PASSWORD}",
+        f"--password={PASSWORD}",
+        "--table users",
+        "--scope a",
+        "--user-id x --log-out",
+        "--user-id x --scope a --keep-password",
+        "--user-id x --table users --keep-password",
+        "--user-id x --table users --log-out --scope a",
+        "--user-id x --table users --log-out --generate",
+        "--user-id x --table users --scope a --keep-password --generate",
     ],
 )
-def test_user_id_that_login_refuses_is_refused_in_one_sentence(run: Run, user_id: str, reason: str) -> None:
-    status, output, errors = run("", "--user-id", user_id)
-    assert (status, output) == (2, "")
-    assert re.fullmatch(rf"The user_id [^\n]*{reason}[^\n]*\.\n", errors)
+def test_options_that_make_no_sense_are_refused_and_no_password_is_repeated(run: Run, options: str) -> None:
+    status, output, errors = run(None, *options.split())
+    assert (status, output, errors[:6]) == (2, "", "usage:")
+    assert PASSWORD not in errors
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        pytest.param(["x"], id="password as an argument"),
-        pytest.param(["--password", "x"], id="password as an option"),
-        pytest.param(["--table", "users"], id="table without user"),
-        pytest.param(["--table", "", "--user-id", "x"], id="table without a name"),
-    ],
-)
-def test_options_that_make_no_sense_are_refused(run: Run, arguments: list[str]) -> None:
-    status, output, errors = run(PASSWORD, *arguments)
-    assert (status, output) == (2, "")
-    assert errors.startswith("usage: ")
+def test_help_is_the_manual(run: Run) -> None:
+    assert str(create_password.__doc__) in run(None, "--help")[1]
 
 
 # --------------------------------------------------------------------- as a user runs it
 
 
-def test_password_comes_through_a_pipe() -> None:
+def test_piped_password_gets_the_cost_of_the_dummy_hash(deploy: Deploy, table: FakeTable) -> None:
     done = subprocess.run([sys.executable, SCRIPT], input=PASSWORD, capture_output=True, text=True, check=True)
-    assert re.fullmatch(HASH + r"\n", done.stdout)
-    assert done.stderr == ""
-
-
-@pytest.mark.parametrize("decoding", ["utf-8:surrogateescape", "utf-8:strict"])
-def test_bytes_that_are_no_text_are_refused(decoding: str) -> None:
-    environment = os.environ | {"PYTHONIOENCODING": decoding}
-    done = subprocess.run([sys.executable, SCRIPT], input=b"caf\xe9\n", capture_output=True, env=environment)
-    assert (done.returncode, done.stdout, done.stderr) == (2, b"", b"The password must be valid Unicode.\n")
-
-
-def at_terminal(tmp_path: Path, *keys: str) -> tuple[int, str, str, str]:
-    """Run the script at a terminal, type each text when it prompts; return exit status, output, errors and screen."""
-    terminal, device = os.openpty()
-    # The shell opens the terminal as the leader of its session, which makes it the controlling one.
-    command = ["sh", "-c", 'exec "$@" <"$0"', os.ttyname(device), sys.executable, str(SCRIPT)]
-    with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
-        process = subprocess.Popen(command, stdin=device, stdout=out, stderr=err, start_new_session=True)
-    os.close(device)
-    limit = threading.Timer(30, process.kill)
-    limit.start()
-    screen = ""
-    for number, text in enumerate(keys, 1):
-        while screen.count(": ") < number and (more := shown(terminal)):
-            screen += more
-        os.write(terminal, text.encode())
-    while more := shown(terminal):
-        screen += more
-    status = process.wait()
-    limit.cancel()
-    os.close(terminal)
-    return status, (tmp_path / "out").read_text(), (tmp_path / "err").read_text(), screen
-
-
-def shown(terminal: int) -> str:
-    """Return what came onto the screen, or "" once nobody holds the terminal any more."""
-    try:
-        return os.read(terminal, 1024).decode()
-    except OSError:
-        return ""
-
-
-def test_typed_password_is_asked_for_twice_and_not_shown(tmp_path: Path) -> None:
-    status, output, errors, screen = at_terminal(tmp_path, f"{PASSWORD}\n", f"{PASSWORD}\n")
-    assert (status, errors, screen.split()) == (0, "", ["Password:", "The", "same", "again:"])
-    assert matches(PASSWORD, output.removesuffix("\n"))
+    assert re.fullmatch(HASH + "\n", done.stdout)
+    settings = {"JWT_SECRET": SECRET, "USER_CREDENTIALS_TABLE_NAME": "users"} | table.environment
+    assert done.stdout[:7] == deploy("jwt_create_token", **settings).module.DUMMY_HASH[:7]
 
 
 @pytest.mark.parametrize(
-    ("keys", "expected", "sentence"),
+    ("shell", "status", "sentence"),
     [
-        pytest.param([f"{PASSWORD}\n", "another\n"], 2, "The two passwords differ.\n", id="the second differs"),
-        pytest.param(["\n", "\n"], 2, "The password is empty.\n", id="empty"),
-        pytest.param([f"{PASSWORD}\x03"], 1, "\nNothing was written.\n", id="Ctrl-C"),
-        pytest.param([f"{PASSWORD}\n", "\x03"], 1, "\nNothing was written.\n", id="Ctrl-C at the second"),
-        pytest.param(["\x04"], 1, "\nNothing was written.\n", id="Ctrl-D"),
+        pytest.param("exec $SCRIPT <&-", 1, "Standard input, output and error must be open.", id="closed input"),
+        pytest.param("exec $SCRIPT >&-", 1, "Standard input, output and error must be open.", id="closed output"),
+        pytest.param("$SCRIPT >/dev/full", 1, "Standard output cannot be written: No space left on device.", id="full"),
+        pytest.param("printf 'caf\\351 au lait' | $SCRIPT", 2, UNICODE, id="bytes that are no text"),
+        pytest.param("export LC_ALL=en_US.UTF-8; printf 'caf\\351 au lait' | $SCRIPT", 2, UNICODE, id="in a locale"),
     ],
 )
-def test_what_goes_wrong_at_a_terminal_is_one_sentence(
-    tmp_path: Path, keys: list[str], expected: int, sentence: str
-) -> None:
-    status, output, errors, screen = at_terminal(tmp_path, *keys)
-    assert (status, output, errors) == (expected, "", sentence)
-    assert PASSWORD not in screen
+def test_bad_input_and_output_are_one_sentence(shell: str, status: int, sentence: str) -> None:
+    environment = os.environ | {"SCRIPT": f"{sys.executable} {SCRIPT}"}
+    done = subprocess.run(["sh", "-c", shell], input=PASSWORD, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", f"{sentence}\n")
 
 
-def test_help_says_how_to_use_it(run: Run) -> None:
-    status, output, errors = run("", "--help")
-    assert (status, errors) == (0, "")
-    assert "--user-id" in output
+def at_terminal(*keys: str) -> tuple[int, str]:
+    """Run the script at a terminal of its own, type a text at each prompt, and return exit status and screen."""
+    terminal, device = os.openpty()
+    # The shell opens the terminal as the leader of its session, which makes it the controlling one.
+    command = ["sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(device), sys.executable, str(SCRIPT)]
+    screen = b""
+    with subprocess.Popen(command, stdin=device, start_new_session=True) as process:
+        os.close(device)
+        for prompts, text in [*enumerate(keys, 1), (99, "")]:
+            with contextlib.suppress(OSError):  # nobody holds the terminal any more
+                while screen.count(b": ") < prompts:
+                    screen += os.read(terminal, 1024)
+                os.write(terminal, text.encode())
+    os.close(terminal)
+    return process.returncode, screen.decode().replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected", "screen"),
+    [
+        pytest.param([f"{PASSWORD}\n", f"{PASSWORD}\n"], 0, f"Password: \nThe same again: \n{HASH}\n", id="the same"),
+        pytest.param([f"{PASSWORD}\n", "another\n"], 2, r"(.*: \n){2}The two passwords differ\.\n", id="differ"),
+        pytest.param(["\n", "\n"], 2, r"(.*: \n){2}The password is empty\.\n", id="empty"),
+        pytest.param([f"{PASSWORD}\x03"], 1, "Password: \n+Stopped\\.\n", id="Ctrl-C"),
+        pytest.param([f"{PASSWORD}\n", "\x03"], 1, "Password: \nThe same again: \n+Stopped\\.\n", id="Ctrl-C later"),
+        pytest.param(["\x04"], 1, "Password: \n+Stopped\\.\n", id="Ctrl-D"),
+    ],
+)
+def test_password_at_a_terminal_is_asked_for_twice_and_not_shown(keys: list[str], expected: int, screen: str) -> None:
+    status, shown = at_terminal(*keys)
+    assert status == expected
+    assert re.fullmatch(screen, shown), shown

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
 from samtranslator.yaml_helper import yaml_parse
+from support.kit import ROOT
 from websockets.sync.client import connect
 
 import demo

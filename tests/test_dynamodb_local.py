@@ -20,8 +20,9 @@ from typing import Any, NoReturn
 import bcrypt
 import boto3
 import pytest
-from conftest import ROOT, SECRET, WATCH, Function
-from fake_dynamodb import AWS
+from support.functions import SECRET, WATCH, Function
+from support.kit import ROOT
+from support.table import AWS
 
 import create_password
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import bcrypt
 import pytest
-from conftest import SECRET, WATCH, Function, decision
-from fake_dynamodb import AWS
-from forging import Target, aimed_at
+from support.functions import SECRET, WATCH, Function
+from support.policies import decision
+from support.table import AWS
+from support.tokens import Target, aimed_at
 
 EVENTS = Path(__file__).parent / "events"
 TOKEN_HANDLERS = ["jwt_auth_token", "jwt_auth_token_google"]

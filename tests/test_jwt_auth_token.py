@@ -6,9 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import API, ARN, PREVIOUS, SECRET, Function, decision, jws, make_jwt, token_event
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.events import token_event
+from support.functions import API, ARN, PREVIOUS, SECRET, Function
+from support.policies import decision
+from support.tokens import jws, make_jwt
 
 OTHER_ARN = f"{API}/prod/POST/other/thing"
 LONG_ARN = f"{API}/prod/GET/" + "path/" * 120

@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import API, ARN, CLIENT_ID, Function, base64url, decision, jws, token_event
-from google_stand_in import Endpoint, certificate, google_claims, google_token, serving
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.events import token_event
+from support.functions import API, ARN, CLIENT_ID, Function
+from support.google import Endpoint, certificate, serving
+from support.policies import decision
+from support.tokens import base64url, google_claims, google_token, jws
 
 OTHER_CLIENT_ID = "999999999999-zyxwvu.apps.googleusercontent.com"
 NOW = 1_800_000_000.0  # where the certificates' clock stands at first; google-auth reads the real one

@@ -5,9 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import API, CONNECT_ARN, PREVIOUS, SECRET, Function, connect_event, decision, make_jwt
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.events import connect_event
+from support.functions import API, CONNECT_ARN, PREVIOUS, SECRET, Function
+from support.policies import decision
+from support.tokens import make_jwt
 
 GOOD = make_jwt(exp=4_000_000_000)
 BAD = make_jwt("another secret, of enough bytes to sign", exp=4_000_000_000)

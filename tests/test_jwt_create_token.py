@@ -13,10 +13,12 @@ from typing import Any
 import bcrypt
 import jwt
 import pytest
-from conftest import ARN, SECRET, WATCH, Function, decision, proxy_event, token_event
-from fake_dynamodb import HANG, HANG_UP, FakeTable, Reply, error, fake_dynamodb
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support.events import proxy_event, token_event
+from support.functions import ARN, SECRET, WATCH, Function
+from support.policies import decision
+from support.table import HANG, HANG_UP, FakeTable, Reply, error, fake_dynamodb
 
 PASSWORD = "correct-horse-battery-staple"
 LONGEST = "seventy-two-bytes-".ljust(72, "x")

@@ -9,22 +9,26 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import ARN, SECRET, Function, base64url, decision, jws, token_event
-from forging import (
+from support.events import token_event
+from support.functions import ARN, SECRET, Function
+from support.google import rs256, serving
+from support.policies import decision
+from support.tokens import (
     AUTHORIZERS,
     SYMMETRIC,
     Target,
     aimed_at,
     assert_refused,
+    base64url,
     encoded,
     hs,
     jwk,
+    jws,
     nested,
     public_pem,
     tampered,
     unsigned,
 )
-from google_stand_in import rs256, serving
 
 # RFC 7515 appendix A.1.1, as printed there.
 HEADER = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Function
+from support.functions import Function
 
 
 @pytest.fixture

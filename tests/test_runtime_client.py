@@ -14,24 +14,16 @@ from typing import Any
 
 import bcrypt
 import pytest
-from conftest import (
-    ARN,
-    CLIENT_ID,
-    CONNECT_ARN,
-    HANDLERS,
-    SECRET,
-    WATCH,
-    connect_event,
-    decision,
-    make_jwt,
-    proxy_event,
-    token_event,
-)
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from fake_dynamodb import fake_dynamodb
-from google_stand_in import certificate, google_token, private_key
-from runtime_api import PYTHON, RUNTIME, SDK, Lambda, linked, started, unpacked_layer
+from support.alone import PYTHON, RUNTIME, SDK, Lambda, linked, started, unpacked_layer
+from support.events import connect_event, proxy_event, token_event
+from support.functions import ARN, CLIENT_ID, CONNECT_ARN, SECRET, WATCH
+from support.google import certificate, private_key
+from support.kit import HANDLERS
+from support.policies import decision
+from support.table import fake_dynamodb
+from support.tokens import google_token, make_jwt
 
 PASSWORD = "goes-over-the-wire"
 FORGED = make_jwt("another-secret-of-32-bytes-or-more!")

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import HANDLERS, ROOT
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
+from support.kit import HANDLERS, ROOT
 
 TEXT = (ROOT / "template.yaml").read_text(encoding="utf-8")
 LOG_POLICY = "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"

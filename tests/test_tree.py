@@ -6,7 +6,8 @@ import sys
 from collections import defaultdict
 
 import pytest
-from conftest import HANDLERS, ROOT, WATCH
+from support.functions import WATCH
+from support.kit import HANDLERS, ROOT
 
 SCRIPTS = [*HANDLERS, "create_password"]
 HEADINGS = ["Environment", "Layer", "Permissions", "Answers", "Caching"]

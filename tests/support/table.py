@@ -2,14 +2,17 @@
 
 import contextlib
 import json
+import re
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from support.loopback import QuietHandler, listening
 
 Reply = tuple[int, bytes]  # status and body
 HANG: Reply = (0, b"")
 HANG_UP: Reply = (1, b"")
+DRIP: Reply = (2, b"")  # a byte now and then, without an end
 AWS = {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 
 
@@ -28,13 +31,25 @@ class FakeTable:
         self.requests.append((operation, request))
         user_id = request["Key"]["user_id"]["S"]
         own: dict[str, Any] = {}
+        if operation == "UpdateItem" and "ConditionExpression" in request and user_id not in self.items:
+            return next(self.replies, error("ConditionalCheckFailedException"))
         if operation == "UpdateItem":
-            self.items[user_id] = {"passwordHash": request["ExpressionAttributeValues"][":hash"]}
+            own = self.update(user_id, request)
         elif user_id in self.items:
             wanted = request["ProjectionExpression"].replace("#", "").split(", ")
             own = {"Item": {name: value for name, value in self.items[user_id].items() if name in wanted}}
         own["ConsumedCapacity"] = {"TableName": request["TableName"], "CapacityUnits": 1}
         return next(self.replies, (200, json.dumps(own).encode()))
+
+    def update(self, user_id: str, request: dict[str, Any]) -> dict[str, Any]:
+        """Do what an UpdateExpression of create_password.py says, and return what ReturnValues ALL_OLD does."""
+        old = self.items.get(user_id)
+        names, values = request["ExpressionAttributeNames"], request.get("ExpressionAttributeValues", {})
+        sets, _, removes = request["UpdateExpression"].partition("REMOVE ")
+        item = {**(old or {}), **{names[name]: values[f":{name[1:]}"] for name in re.findall(r"#\w+", sets)}}
+        gone = {names[name] for name in re.findall(r"#\w+", removes)}
+        self.items[user_id] = {name: value for name, value in item.items() if name not in gone}
+        return {} if old is None else {"Attributes": {**request["Key"], **old}}
 
 
 def error(code: str) -> Reply:
@@ -46,31 +61,27 @@ def error(code: str) -> Reply:
 def fake_dynamodb() -> Iterator[FakeTable]:
     """Serve a FakeTable on a free port of loopback."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
             operation = self.headers["X-Amz-Target"].split(".")[1]
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            status, reply = table.reply(operation, json.loads(body))
-            if (status, reply) == HANG:
+            reply = table.reply(operation, json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            if reply == HANG:
                 table.closing.wait(30)
-            if status < 100:
-                return
-            self.send_response(status)
-            self.send_header("Content-Type", "application/x-amz-json-1.0")
-            self.send_header("Content-Length", str(len(reply)))
-            self.end_headers()
-            self.wfile.write(reply)
+            elif reply == DRIP:
+                self.drip()
+            elif reply != HANG_UP:
+                self.reply(*reply, Content_Type="application/x-amz-json-1.0")
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            """Say nothing."""
+        def drip(self) -> None:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+            with contextlib.suppress(OSError):
+                while not table.closing.wait(0.5):
+                    self.wfile.write(b" ")
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        table = FakeTable(f"http://127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    table = FakeTable("")
+    with listening(Handler) as address:
+        table.environment["AWS_ENDPOINT_URL"] = f"http://{address}"
         try:
             yield table
         finally:
             table.closing.set()
-            server.shutdown()
-            thread.join()

@@ -1,22 +1,73 @@
-"""How the tests make tokens: good ones for each authorizer, and what is forged from them."""
+"""Tokens: good ones for each authorizer, and what is forged from them."""
 
+import base64
 import contextlib
 import hmac
 import json
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
-from conftest import CLIENT_ID, SECRET, WATCH, Function, base64url, claims, connect_event, token_event
 from cryptography.hazmat.primitives import serialization
-from google_stand_in import google_claims, private_key, rs256, serving
+
+from support.events import connect_event, token_event
+from support.functions import CLIENT_ID, SECRET, WATCH, Deploy, Function
+from support.google import private_key, rs256, serving
 
 ISSUER, AUDIENCE = "https://issuer.example", "https://api.example"
 SYMMETRIC = ["jwt_auth_token", "jwt_auth_token_websocket"]
 AUTHORIZERS = [*SYMMETRIC, "jwt_auth_token_google"]
 Sign = Callable[[bytes], bytes]
+
+
+def base64url(data: bytes) -> str:
+    """Return data in base64url without padding (RFC 7515 §2)."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    """Return the claims of a good token with changes; a change to ... leaves the claim out."""
+    now = int(time.time())
+    good = {"user_id": "testuser", "sub": "testuser", "iat": now, "exp": now + 3600, "jti": "1"}
+    return changed(good, changes)
+
+
+def google_claims(**changes: Any) -> dict[str, Any]:
+    """Return the claims of a good ID token with changes; a change to ... leaves the claim out."""
+    now = int(time.time())
+    good = {"iss": "https://accounts.google.com", "azp": CLIENT_ID, "aud": CLIENT_ID, "iat": now, "exp": now + 3600}
+    good |= {"sub": "110169484474386276334", "email": "testuser@example.com", "email_verified": True}
+    return changed(good, changes)
+
+
+def changed(good: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return members with changes; a change to ... leaves one out."""
+    return {name: value for name, value in (good | changes).items() if value is not ...}
+
+
+def make_jwt(secret: str = SECRET, headers: dict[str, Any] | None = None, **changes: Any) -> str:
+    """Return a good HS256 token with changed claims."""
+    header = {"alg": "HS256", "typ": "JWT"} | (headers or {})
+    return jws(header, json.dumps(claims(**changes)).encode(), secret.encode())
+
+
+def google_token(kid: str = "key-1", header: Any = None, **changes: Any) -> str:
+    """Return a good ID token with another header or with changed claims."""
+    header = {"alg": "RS256", "kid": kid, "typ": "JWT"} if header is None else header
+    return jws(header, json.dumps(google_claims(**changes)).encode(), partial(rs256, kid))
+
+
+def jws(header: Any, payload: bytes, key: bytes | Sign) -> str:
+    """Return a compact JWS of any header and payload, which a library might refuse to make (RFC 7515 §3.1)."""
+    head = header if isinstance(header, bytes) else json.dumps(header).encode()
+    signed = f"{base64url(head)}.{base64url(payload)}"
+    sign = hs(key) if isinstance(key, bytes) else key
+    token = f"{signed}.{base64url(sign(signed.encode()))}"
+    WATCH.guards(token)
+    return token
 
 
 class Target(NamedTuple):
@@ -33,8 +84,7 @@ class Target(NamedTuple):
 
     def token(self, header: Any = None, payload: Any = None, sign: Sign | None = None) -> str:
         """Return a token, signed over what it says, with changes to header and claims or with bytes in their place."""
-        signed = f"{base64url(encoded(self.header, header))}.{base64url(encoded(self.claims, payload))}"
-        return f"{signed}.{base64url((sign or self.sign)(signed.encode()))}"
+        return jws(encoded(self.header, header), encoded(self.claims, payload), sign or self.sign)
 
     def changed(self, segment: int, change: Callable[[str], str]) -> str:
         """Return a token with a change to the text of one segment, signed over that text."""
@@ -49,7 +99,7 @@ def encoded(good: dict[str, Any], changes: Any) -> bytes:
     """Return a JSON object with changes, of which ... leaves a member out, or the bytes that replace it."""
     if isinstance(changes, bytes):
         return changes
-    return json.dumps({name: value for name, value in (good | (changes or {})).items() if value is not ...}).encode()
+    return json.dumps(changed(good, changes or {})).encode()
 
 
 def hs(key: str | bytes, digest: str = "sha256") -> Sign:
@@ -59,7 +109,7 @@ def hs(key: str | bytes, digest: str = "sha256") -> Sign:
 
 
 @contextlib.contextmanager
-def aimed_at(script: str, deploy: Callable[..., Function]) -> Iterator[Target]:
+def aimed_at(script: str, deploy: Deploy) -> Iterator[Target]:
     """Deploy an authorizer with all that it can check switched on."""
     if script in SYMMETRIC:
         function = deploy(script, JWT_SECRET=SECRET, JWT_ISSUER=ISSUER, JWT_AUDIENCE=AUDIENCE)

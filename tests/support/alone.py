@@ -11,15 +11,15 @@ import queue
 import shutil
 import subprocess
 import sys
-import threading
 import time
 import zipfile
 from collections.abc import Iterable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from conftest import ROOT, WATCH
+from support.functions import WATCH
+from support.kit import LAYERS, ROOT, environment
+from support.loopback import QuietHandler, listening
 
 RUNTIME = ["awslambdaric", "runtime_client", "simplejson", "snapshot_restore_py"]
 SDK = ["boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3"]  # comes with Lambda's Python
@@ -50,59 +50,47 @@ class Lambda:
         return self.log.read_text()
 
 
-class Handler(BaseHTTPRequestHandler):
-    """The Runtime API for the Lambda that a subclass names."""
-
-    function: Lambda
-
-    def do_GET(self) -> None:
-        assert self.path == f"{PREFIX}/invocation/next"
-        event = self.function.events.get()
-        if event is not None:
-            deadline = int(time.time() * 1000) + 30_000  # milliseconds
-            self.reply(200, event, Lambda_Runtime_Aws_Request_Id="r-1", Lambda_Runtime_Deadline_Ms=str(deadline))
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.reply(202, b"{}")
-        self.function.answers.put((self.path.removeprefix(f"{PREFIX}/").removeprefix("invocation/r-1/"), body))
-
-    def reply(self, status: int, body: bytes, **headers: str) -> None:
-        self.send_response(status)
-        for name, value in (headers | {"Content_Type": "application/json", "Content_Length": str(len(body))}).items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing."""
-
-
 @contextlib.contextmanager
 def started(folder: Path, script: str, packages: Iterable[Path], **environment: str) -> Iterator[Lambda]:
     """Run a copy of a handler alone in a folder, with these folders of packages, under the runtime client."""
+
+    class RuntimeApi(QuietHandler):
+        def do_GET(self) -> None:
+            assert self.path == f"{PREFIX}/invocation/next"
+            event = running.events.get()
+            if event is not None:
+                deadline = str(int(time.time() * 1000) + 30_000)  # milliseconds
+                self.reply(200, event, Lambda_Runtime_Aws_Request_Id="r-1", Lambda_Runtime_Deadline_Ms=deadline)
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self.reply(202, b"{}")
+            running.answers.put((self.path.removeprefix(f"{PREFIX}/").removeprefix("invocation/r-1/"), body))
+
     shutil.copy(ROOT / f"{script}.py", folder)
     path = ":".join(map(str, [folder, *packages]))
-
-    class OwnHandler(Handler):
-        pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), OwnHandler) as server, (folder / "log").open("wb") as log:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        environment |= {"AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{server.server_port}", "PATH": os.environ["PATH"]}
+    with listening(RuntimeApi) as address, (folder / "log").open("wb") as log:
+        environment |= {"AWS_LAMBDA_RUNTIME_API": address, "PATH": os.environ["PATH"]}
         command = [*PYTHON, START, f"{script}.lambda_handler", path]
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        function = OwnHandler.function = Lambda(process, folder / "log")
+        running = Lambda(process, folder / "log")
         try:
-            yield function
+            yield running
         finally:
-            WATCH.hears(f"{script} on Lambda", function.output())
+            WATCH.hears(f"{script} on Lambda", running.output())
             process.kill()
             process.wait()
-            function.events.put(None)
-            server.shutdown()
-            thread.join()
+            running.events.put(None)
+
+
+def packages(folder: Path) -> dict[str, list[Path]]:
+    """Return where each handler finds packages on Lambda: its layer, and the SDK if it may read the table."""
+    layers = {name: [unpacked_layer(folder, name)] for name in sorted({name for name in LAYERS.values() if name})}
+    sdk = linked(folder / "sdk", SDK)
+    return {
+        script: (layers[name] if name else []) + [sdk] * ("USER_CREDENTIALS_TABLE_NAME" in environment(script))
+        for script, name in LAYERS.items()
+    }
 
 
 def linked(folder: Path, names: Iterable[str]) -> Path:

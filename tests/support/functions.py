@@ -1,0 +1,110 @@
+"""Handlers as functions: deployed under an environment, called with an event, and heard in all that they say."""
+
+import importlib.util
+import json
+import logging
+import os
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from support.kit import ROOT
+
+SECRET = "s3cr3t-that-signs-tokens-0123456789abcdef"
+PREVIOUS = "s3cr3t-of-last-month-fedcba9876543210abcd"
+CLIENT_ID = "123456789012-abcdef.apps.googleusercontent.com"
+API = "arn:aws:execute-api:eu-west-1:123456789012:abcdef1234"
+ARN = f"{API}/prod/GET/api"
+CONNECT_ARN = f"{API}/prod/$connect"
+
+# What pytest and the coverage of subprocesses need; everything else is what the test gives.
+KEPT = {"PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "SSL_CERT_FILE", "PYTEST_CURRENT_TEST", "PYTEST_VERSION"}
+
+
+class Watch:
+    """Collects what handlers log, answer and raise in a whole test run, and what must never be in it."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, str]] = []  # (who, text)
+        self.secrets: set[str] = set()
+
+    def hears(self, who: str, text: str) -> None:
+        self.said.append((who, text))
+
+    def guards(self, *secrets: str) -> None:
+        """Note texts that are secret; of a token, the payload and the signature."""
+        for secret in secrets:
+            parts = secret.removeprefix("Bearer ").split(".")
+            self.secrets.update(part for part in (parts[1:] if len(parts) == 3 else [secret]) if len(set(part)) >= 10)
+
+    def leaks(self) -> list[str]:
+        """Return what was said that contains a secret."""
+        return [
+            f"{secret!r} in {who}: {text[:200]}" for who, text in self.said for secret in self.secrets if secret in text
+        ]
+
+
+WATCH = Watch()
+
+
+class Listener(logging.Handler):
+    """Passes every log line on to the watch, with the traceback that it would print."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        WATCH.hears(record.name, self.format(record))
+
+
+class Function:
+    """A deployed handler: called with an event, it answers what API Gateway would get, as JSON in UTF-8."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self.module = module
+
+    def __call__(self, event: Any) -> Any:
+        try:
+            answer = self.module.lambda_handler(json.loads(json.dumps(event)), None)
+            sent = json.loads(json.dumps(answer, ensure_ascii=False).encode())
+        except Exception as error:
+            WATCH.hears(self.module.__name__, printed(error))
+            raise
+        WATCH.hears(self.module.__name__, json.dumps(without_issued_token(sent), ensure_ascii=False))
+        return sent
+
+
+Deploy = Callable[..., Function]  # script, then its environment by keyword
+
+
+def deployed(monkeypatch: pytest.MonkeyPatch, script: str, **environment: str) -> Function:
+    """Import a handler's file fresh, under the given environment and nothing else."""
+    for name in set(os.environ) - KEPT:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    WATCH.guards(environment.get("JWT_SECRET", ""), environment.get("JWT_SECRET_PREVIOUS", ""))
+    spec = importlib.util.spec_from_file_location(script, ROOT / f"{script}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        WATCH.hears(script, printed(error))
+        raise
+    return Function(module)
+
+
+def printed(error: BaseException) -> str:
+    """Return an exception and those that Python would print above it."""
+    context = None if error.__suppress_context__ else error.__context__
+    return f"{error!r} {error.__cause__!r} {context!r}"
+
+
+def without_issued_token(answer: Any) -> Any:
+    """Return an answer less the token that a good login is there to hand out."""
+    if isinstance(answer, dict) and answer.get("statusCode") == 200:
+        body = json.loads(answer["body"])
+        WATCH.guards(body.pop("token", ""))
+        return {**answer, "body": json.dumps(body)}
+    return answer
