@@ -121,8 +121,8 @@ def client() -> Any:
         session = boto3.Session()
         if session.get_credentials() is None:
             raise ValueError("There are no AWS credentials")
-        retries = {"mode": "standard", "total_max_attempts": 3}
-        return session.client("dynamodb", config=Config(connect_timeout=5, read_timeout=10, retries=retries))
+        patience = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard"})
+        return session.client("dynamodb", config=patience)
     except ImportError:
         raise RuntimeError(MISSING.format("boto3")) from None
     except Exception as error:  # botocore's sentences have no secret in them
@@ -179,13 +179,15 @@ def hash_password(password: str) -> str:
 
 def write(dynamodb: Any, options: argparse.Namespace, item: dict[str, Any]) -> None:
     """Set the attributes of an item in the table, and say whether it is new."""
+    from botocore.exceptions import ClientError
+
     request = {"TableName": options.table, "Key": {"user_id": {"S": options.user_id}}, "ReturnValues": "ALL_OLD"}
     if options.keep_password or options.log_out:
         request["ConditionExpression"] = "attribute_exists(user_id)"
     try:
         old = dynamodb.update_item(**request, **changes(options, item)).get("Attributes")
     except Exception as error:
-        code = getattr(error, "response", {}).get("Error", {}).get("Code", type(error).__name__)
+        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
         if code == "ConditionalCheckFailedException":
             raise RuntimeError(f"There is no user {options.user_id!r} in {options.table}.") from None
         cure = CURES.get(code, "check network, region, credentials and AWS_ENDPOINT_URL, and try again")
@@ -196,9 +198,9 @@ def write(dynamodb: Any, options: argparse.Namespace, item: dict[str, Any]) -> N
 def changes(options: argparse.Namespace, item: dict[str, Any]) -> dict[str, Any]:
     """Return an UpdateExpression with its names, in # since scope is a reserved word of DynamoDB, and its values."""
     expression = "SET " + ", ".join(f"#{name} = :{name}" for name in item) if item else ""
-    names = [*item]
     if options.scope == "":
-        expression, names = f"{expression} REMOVE #scope", [*item, "scope"]
+        expression += " REMOVE #scope"
+    names = re.findall(r"#(\w+)", expression)
     parts = {"UpdateExpression": expression, "ExpressionAttributeNames": {f"#{name}": name for name in names}}
     return parts | ({"ExpressionAttributeValues": {f":{name}": item[name] for name in item}} if item else {})
 
