@@ -36,7 +36,8 @@ class FakeTable:
         if operation == "UpdateItem":
             own = self.update(user_id, request)
         elif user_id in self.items:
-            wanted = request["ProjectionExpression"].replace("#", "").split(", ")
+            names = request.get("ExpressionAttributeNames", {})
+            wanted = [names.get(name, name) for name in request["ProjectionExpression"].split(", ")]
             own = {"Item": {name: value for name, value in self.items[user_id].items() if name in wanted}}
         own["ConsumedCapacity"] = {"TableName": request["TableName"], "CapacityUnits": 1}
         return next(self.replies, (200, json.dumps(own).encode()))
