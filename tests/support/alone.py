@@ -60,7 +60,8 @@ def started(folder: Path, script: str, packages: Iterable[Path], **environment: 
             event = running.events.get()
             if event is not None:
                 deadline = str(int(time.time() * 1000) + 30_000)  # milliseconds
-                self.reply(200, event, Lambda_Runtime_Aws_Request_Id="r-1", Lambda_Runtime_Deadline_Ms=deadline)
+                headers = {"Lambda_Runtime_Aws_Request_Id": "r-1", "Lambda_Runtime_Deadline_Ms": deadline}
+                self.reply(200, event, Content_Type="application/json", **headers)
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
