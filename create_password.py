@@ -4,8 +4,7 @@
     python create_password.py --user-id ID                  prints the user's item, as DynamoDB JSON
     python create_password.py --user-id ID --table TABLE    writes it: a new user, or a new password
 
-Asks for the password twice, without echo; where standard input is not a terminal, reads one line of it.
-A password has 8 characters or more, better 15, and at most 72 bytes.
+Asks for the password (8 characters or more, better 15, at most 72 bytes) twice, or reads one line of a pipe.
 
 Options
     --user-id ID     whose item it is: 1 to 256 bytes
@@ -200,8 +199,8 @@ def changes(options: argparse.Namespace, item: dict[str, Any]) -> dict[str, Any]
     expression = "SET " + ", ".join(f"#{name} = :{name}" for name in item) if item else ""
     if options.scope == "":
         expression += " REMOVE #scope"
-    names = re.findall(r"#(\w+)", expression)
-    parts = {"UpdateExpression": expression, "ExpressionAttributeNames": {f"#{name}": name for name in names}}
+    names = {f"#{name}": name for name in re.findall(r"#(\w+)", expression)}
+    parts = {"UpdateExpression": expression, "ExpressionAttributeNames": names}
     return parts | ({"ExpressionAttributeValues": {f":{name}": item[name] for name in item}} if item else {})
 
 
