@@ -1,123 +1,247 @@
-"""Events with every field that AWS documents, as files in events/, each through every handler that it may reach."""
+"""Every kind of API: the same decision behind each, safe to cache, from events as AWS documents them."""
 
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import bcrypt
 import pytest
-from support.functions import SECRET, WATCH, Function
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.events import KINDS, documented, http_event, request_event, token_event
+from support.functions import API, ARN, SECRET, WATCH, Deploy, Function
 from support.policies import decision
-from support.table import AWS
+from support.table import fake_dynamodb
 from support.tokens import Target, aimed_at
 
-EVENTS = Path(__file__).parent / "events"
-TOKEN_HANDLERS = ["jwt_auth_token", "jwt_auth_token_google"]
+ANY_KIND = ["jwt_auth_token", "jwt_auth_token_google"]
+SAMPLES = ["token", "token_console_test", "request", "http_api_1_0", "http_api_2_0"]
+CONNECTS = ["websocket_connect_header", "websocket_connect_query"]
+TOKENS: dict[str, Callable[[Target], str]] = {
+    "good": lambda it: it.token(),
+    "bad": lambda it: it.token(sign=lambda _: bytes(32)),
+    "expired": lambda it: it.token(payload={"exp": it.claims["iat"] - 60}),
+    "missing": lambda it: "",
+    "doubled": lambda it: f"{it.token()},Bearer {it.token()}",
+}
+any_kind = pytest.mark.parametrize("target", ANY_KIND, indirect=True)
+
+
+def outcome(function: Function, event: Any) -> Any:
+    """Return an authorizer's answer, or None for a 401."""
+    try:
+        return function(event)
+    except Exception as error:
+        if str(error) != "Unauthorized":
+            raise
+        return None
+
+
+@pytest.mark.parametrize("token", TOKENS)
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [(script, name) for script in ANY_KIND for name in SAMPLES] + [("jwt_auth_token_websocket", it) for it in CONNECTS],
+    indirect=["target"],
+)
+def test_decision_about_a_documented_event_depends_on_the_token_alone(target: Target, name: str, token: str) -> None:
+    event = documented(f"authorizer_{name}", TOKENS[token](target))
+    answer = outcome(target.function, event)
+    assert (answer is not None) == (token == "good")
+    if answer:
+        arn = event.get("routeArn") or event["methodArn"]
+        stage = "/".join(arn.split("/")[:2])
+        elsewhere = "silent" if name in CONNECTS else "Allow"
+        assert (decision(answer, arn), decision(answer, f"{stage}/POST/other")) == ("Allow", elsewhere)
+        assert decision(answer, arn.replace(stage, f"{stage}2")) == "silent"
+
+
+@pytest.mark.parametrize("target", ["jwt_auth_token_websocket"], indirect=True)
+@pytest.mark.parametrize("name", SAMPLES)
+def test_websocket_authorizer_elsewhere_names_the_file_to_use(target: Target, name: str) -> None:
+    with pytest.raises(RuntimeError, match=r"take jwt_auth_token\.py$"):
+        target.function(documented(f"authorizer_{name}", target.token()))
+
+
+# Where the token is. T is a good token, B another one.
+
+
+def rest(**headers: list[str]) -> dict[str, Any]:
+    """Return the event of a REQUEST authorizer with these headers."""
+    single = {name: values[-1] for name, values in headers.items()}
+    return request_event("") | {"headers": single, "multiValueHeaders": headers}
+
+
+def source(value: Any, version: str = "2.0") -> dict[str, Any]:
+    """Return the event of an HTTP API with a good token in the header, and an identity source; ... leaves it out."""
+    event = http_event(version, "Bearer T") | {"identitySource": value, "authorizationToken": None}
+    return {name: member for name, member in event.items() if member is not ...}
+
+
+PLACES: dict[str, tuple[dict[str, Any], bool]] = {
+    "HTTP 2.0, identity source null: the header": (source(None), True),
+    "HTTP 2.0, identity source absent: the header": (source(...), True),
+    "HTTP 1.0, identity source null: the header": (source(None, "1.0"), True),
+    "HTTP 1.0, identity source absent: the header": (source(..., "1.0"), True),
+    "HTTP 2.0, empty list": (source([]), False),
+    "HTTP 2.0, list of an empty text": (source([""]), False),
+    "HTTP 2.0, list of null": (source([None]), False),
+    "HTTP 2.0, a second entry": (source(["T", "x"]), False),
+    "HTTP 2.0, the same entry twice": (source(["T", "T"]), False),
+    "HTTP 1.0, empty text": (source("", "1.0"), False),
+    "HTTP 1.0, a second entry": (source("T,x", "1.0"), False),
+    "REST, header in lower case": (rest(authorization=["bearer T"]), True),
+    "REST, header in upper case": (rest(AUTHORIZATION=["BEARER T"]), True),
+    "REST, header in mixed case, bare token": (rest(aUTHORIZATION=["T"]), True),
+    "REST, the same value twice": (rest(Authorization=["Bearer T", "Bearer T"]), True),
+    "REST, the same value in two spellings of the name": (rest(Authorization=["T"], authorization=["T"]), True),
+    "REST, two values, a bad one last": (rest(Authorization=["T", "x"]), False),
+    "REST, two values, a bad one first": (rest(Authorization=["x", "T"]), False),
+    "REST, two good tokens": (rest(Authorization=["T", "B"]), False),
+    "REST, two values in two spellings of the name": (rest(Authorization=["T"], authorization=["B"]), False),
+    "REST, one value alone of each name": (rest(Authorization=["T"]) | {"multiValueHeaders": None}, True),
+    "REST, another header": (rest(**{"X-Authorization": ["T"], "Proxy-Authorization": ["T"], "Cookie": ["T"]}), False),
+    "REST, query string": (rest() | {"queryStringParameters": {"Authorization": "T", "access_token": "T"}}, False),
+    "REST, no headers": (rest() | {"headers": None, "multiValueHeaders": None}, False),
+    "REST TOKEN, header beside it": (token_event("x") | rest(Authorization=["T"]), False),
+    "REST TOKEN, null": (token_event(None), False),
+    "REST TOKEN, absent": ({"type": "TOKEN", "methodArn": ARN}, False),
+}
+
+
+@any_kind
+@pytest.mark.parametrize("place", PLACES)
+def test_token_is_read_from_the_identity_source_and_nowhere_else(target: Target, place: str) -> None:
+    event, admitted = PLACES[place]
+    good = {"T": target.token(), "B": target.token(payload={"jti": "2"})}
+    assert (outcome(target.function, filled(event, good)) is not None) == admitted
+
+
+def filled(value: Any, words: dict[str, str]) -> Any:
+    """Return a value with words in place of those that stand for them."""
+    if isinstance(value, dict):
+        return {name: filled(member, words) for name, member in value.items()}
+    if isinstance(value, list):
+        return [filled(member, words) for member in value]
+    return " ".join(words.get(word, word) for word in value.split(" ")) if isinstance(value, str) else value
+
+
+# Caching.
+
+ROUTES = ["GET/api", "GET/", "POST/other/thing", "GET/admin/users", "DELETE/admin", "GET/a[1]", "GET/reports/1"]
+STAGES = ["prod", "$default"]
+LISTS = {
+    "no list": "",
+    "list": f"{API}/*/GET/api, {API}/prod/GET/a[1],{API}/*/POST/oth?r*",
+    "list with scopes": f"{API}/*/GET/api, admin={API}/*/admin/*, read={API}/*/GET/reports/*",
+    "scopes alone": f"admin={API}/*/admin/*,read=*",
+}
+USERS = {"ann": "admin", "bob": ..., "cyd": "administrator Admin readers", "dot": "read admin"}  # and their scopes
+NAMES = ["Authorization", "X-Authorization", "Proxy-Authorization", "Cookie", "access_token", "identitySource"]
+
+
+class Asked(NamedTuple):
+    """A request: whose token is the identity source, the route, and what else it carries."""
+
+    user: str
+    route: str
+    headers: dict[str, str]
+    query: dict[str, str]
+
+
+WHO = st.sampled_from([*USERS, "expired", "junk"])
+NOISE = st.dictionaries(st.sampled_from(NAMES), WHO, max_size=3)
+REQUESTS = st.builds(Asked, WHO, st.sampled_from(ROUTES), NOISE, NOISE)
+
+
+def event_of(kind: str, asked: Asked, stage: str, tokens: dict[str, str]) -> dict[str, Any]:
+    """Return the event of a request, with every token that it carries beside the identity source."""
+    event = KINDS[kind](f"Bearer {tokens[asked.user]}", f"{API}/{stage}/{asked.route}")
+    headers = {name: tokens[user] for name, user in asked.headers.items()} | (event.get("headers") or {})
+    several = {name: [value] for name, value in headers.items()} if kind == "REST REQUEST" else None
+    query = {name: tokens[user] for name, user in asked.query.items()}
+    return event | {"headers": headers, "multiValueHeaders": several, "queryStringParameters": query, "path": "/x"}
+
+
+def seen(answer: Any, stage: str) -> Any:
+    """Return what clients get on every route, and what backends get, from an answer that API Gateway remembers."""
+    if answer is None:
+        return 401
+    allowed = [decision(answer, f"{API}/{stage}/{route}") for route in ROUTES]
+    return allowed, answer["principalId"], answer["context"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("script", "listed"),
+    [("jwt_auth_token", name) for name in LISTS] + [("jwt_auth_token_google", name) for name in list(LISTS)[:2]],
+)
+def test_who_shares_an_identity_source_gets_the_same_answer_on_every_route(
+    deploy: Deploy, kind: str, script: str, listed: str
+) -> None:
+    with aimed_at(script, deploy, ALLOWED_RESOURCE_ARNS=LISTS[listed]) as target:
+        claim = "user_id" if script == "jwt_auth_token" else "sub"
+        tokens = {user: target.token(payload={claim: user, "scope": scope}) for user, scope in USERS.items()}
+        tokens |= {"expired": target.token(payload={"exp": 1}), "junk": "junk"}
+
+        @settings(max_examples=40)
+        @given(st.sampled_from(STAGES), st.lists(REQUESTS, min_size=2, max_size=6))
+        def cached_as_not_cached(stage: str, requests: list[Asked]) -> None:
+            remembered: dict[str, Any] = {}
+            for asked in requests:
+                answer = seen(outcome(target.function, event_of(kind, asked, stage, tokens)), stage)
+                assert remembered.setdefault(asked.user, answer) == answer
+                assert (answer == 401) == (asked.user not in USERS)
+                assert answer == 401 or answer[1] == asked.user
+
+        cached_as_not_cached()
+
+
+# Whatever a stranger sends.
+
+TEXT = st.text(max_size=20) | st.sampled_from(["Bearer ", "Bearer a.b.c", "e30.e30.", "\ud800", "\0", "=", ","])
+HEADERS = st.dictionaries(st.sampled_from(["Authorization", "authorization"]) | TEXT, TEXT, max_size=4)
+SEVERAL = st.dictionaries(st.sampled_from(["Authorization", "AUTHORIZATION"]) | TEXT, st.lists(TEXT), max_size=4)
+
+
+@given(data=st.data())
+@settings(max_examples=150)
+def test_no_header_query_string_or_path_makes_anything_but_unauthorized(target: Target, data: st.DataObject) -> None:
+    arn = f"{API}/prod/GET/{data.draw(TEXT)}"
+    if target.function.module.__name__ == "jwt_auth_token_websocket":
+        event: dict[str, Any] = {"type": "REQUEST", "methodArn": f"{API}/prod/$connect"}
+    else:
+        event = data.draw(st.sampled_from(list(KINDS.values())))(data.draw(TEXT), arn)
+    event |= {"headers": data.draw(st.none() | HEADERS), "multiValueHeaders": data.draw(st.none() | SEVERAL)}
+    query = data.draw(st.none() | st.dictionaries(TEXT | st.just("access_token"), TEXT, max_size=3))
+    assert outcome(target.function, event | {"queryStringParameters": query, "path": data.draw(TEXT)}) is None
+
+
+# Login.
+
 PASSWORD = "correct horse battery staple"
 
 
-def documented(name: str, token: str = "") -> Any:
-    """Return a documented event, with a token in the places for it."""
-    WATCH.guards(token)
-    return json.loads((EVENTS / f"{name}.json").read_text().replace("{token}", token))["event"]
-
-
 @pytest.fixture
-def target(request: pytest.FixtureRequest, deploy: Callable[..., Function]) -> Iterator[Target]:
-    with aimed_at(request.param, deploy) as target:
-        yield target
-
-
-@pytest.fixture
-def login(deploy: Callable[..., Function]) -> Function:
-    function = deploy("jwt_create_token", JWT_SECRET=SECRET, USER_CREDENTIALS_TABLE_NAME="users", **AWS)
-    item = {"passwordHash": {"S": bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()}}
-    WATCH.guards(PASSWORD, item["passwordHash"]["S"])
-
-    def get_item(Key: dict[str, Any], **_: object) -> dict[str, Any]:  # noqa: N803 - DynamoDB's name
-        found = {"Item": item} if Key == {"user_id": {"S": "testuser"}} else {}
-        return found | {"ConsumedCapacity": {}}
-
-    vars(function.module)["dynamodb"] = SimpleNamespace(get_item=get_item)
-    return function
-
-
-ANY_KIND = ["token", "token_console_test", "request", "http_api_1_0", "http_api_2_0"]
-ANY_KIND = [f"authorizer_{kind}" for kind in ANY_KIND]
-
-
-@pytest.mark.parametrize("target", TOKEN_HANDLERS, indirect=True)
-@pytest.mark.parametrize("name", ANY_KIND)
-def test_event_of_any_kind_of_api_is_admitted_to_its_stage(target: Target, name: str) -> None:
-    event = documented(name, target.token())
-    answer = target.function(event)
-    asked = event.get("routeArn") or event["methodArn"]
-    stage = "/".join(asked.split("/")[:2])
-    assert {decision(answer, arn) for arn in (asked, f"{stage}/POST/other")} == {"Allow"}
-    assert decision(answer, asked.replace(stage, f"{stage}2")) == "silent"
-
-
-@pytest.mark.parametrize("target", ["jwt_auth_token_websocket"], indirect=True)
-@pytest.mark.parametrize("name", ["authorizer_websocket_connect_header", "authorizer_websocket_connect_query"])
-def test_request_event_is_admitted_to_what_it_asks_for(target: Target, name: str) -> None:
-    event = documented(name, target.token())
-    answer = target.function(event)
-    assert decision(answer, event["methodArn"]) == "Allow"
-    assert decision(answer, event["methodArn"] + "/more") == "silent"
+def login(deploy: Deploy) -> Iterator[Function]:
+    stored = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+    WATCH.guards(PASSWORD, stored)
+    with fake_dynamodb() as table:
+        table.items["testuser"] = {"passwordHash": {"S": stored}}
+        yield deploy("jwt_create_token", JWT_SECRET=SECRET, USER_CREDENTIALS_TABLE_NAME="users", **table.environment)
 
 
 @pytest.mark.parametrize(
-    ("target", "name"),
-    [(script, name) for script in TOKEN_HANDLERS for name in ANY_KIND]
-    + [("jwt_auth_token_websocket", f"authorizer_websocket_connect_{place}") for place in ("header", "query")],
-    indirect=["target"],
-)
-def test_event_without_a_good_token_is_unauthorized(target: Target, name: str) -> None:
-    for token in ("", target.token(sign=lambda _: bytes(32))):
-        with pytest.raises(Exception, match="^Unauthorized$"):
-            target.function(documented(name, token))
-
-
-@pytest.mark.parametrize("target", ["jwt_auth_token_websocket"], indirect=True)
-@pytest.mark.parametrize("name", ANY_KIND)
-def test_websocket_authorizer_elsewhere_names_the_file_to_use(target: Target, name: str) -> None:
-    with pytest.raises(RuntimeError, match=r"take jwt_auth_token\.py$"):
-        target.function(documented(name, target.token()))
-
-
-LOGINS = ["proxy_rest_login", "proxy_http_api_1_0", "proxy_http_api_2_0", "function_url", "console_test"]
-
-
-@pytest.mark.parametrize("name", LOGINS)
-def test_login_event_is_answered_with_a_token(login: Function, name: str) -> None:
-    answer = login(documented(name))
-    assert answer["statusCode"] == 200
-    assert json.loads(answer["body"])["token"].count(".") == 2
-
-
-def test_event_without_a_body_is_no_login(login: Function) -> None:
-    assert login(documented("proxy_rest_api"))["statusCode"] == 400
-
-
-@pytest.mark.parametrize(
-    ("name", "caller"),
+    ("name", "status"),
     [
-        ("proxy_rest_api", "testuser"),
-        ("proxy_http_api_2_0", "testuser"),
-        ("function_url", None),
-        ("console_test", None),
+        ("proxy_rest_login", 200),
+        ("proxy_http_api_1_0", 200),
+        ("proxy_http_api_2_0", 200),
+        ("function_url", 200),
+        ("console_test", 200),
+        ("proxy_rest_api", 400),
     ],
 )
-def test_endpoint_finds_the_caller_where_a_rest_authorizer_put_it(
-    deploy: Callable[..., Function], name: str, caller: str | None
-) -> None:
-    assert json.loads(deploy("restricted_access_lambda")(documented(name))["body"])["caller"] == caller
-
-
-def test_every_event_file_is_used_and_names_its_documentation() -> None:
-    source = Path(__file__).read_text()
-    for path in EVENTS.glob("*.json"):
-        assert json.loads(path.read_text())["documentation"].startswith("https://docs.aws.amazon.com/")
-        assert path.stem.removeprefix("authorizer_") in source
+def test_login_answers_every_kind_of_event(login: Function, name: str, status: int) -> None:
+    answer = login(documented(name))
+    assert answer["statusCode"] == status
+    assert ("token" in json.loads(answer["body"])) == (status == 200)

@@ -109,16 +109,16 @@ def hs(key: str | bytes, digest: str = "sha256") -> Sign:
 
 
 @contextlib.contextmanager
-def aimed_at(script: str, deploy: Deploy) -> Iterator[Target]:
-    """Deploy an authorizer with all that it can check switched on."""
+def aimed_at(script: str, deploy: Deploy, **environment: str) -> Iterator[Target]:
+    """Deploy an authorizer that checks issuer and audience, with more settings if wanted."""
     if script in SYMMETRIC:
-        function = deploy(script, JWT_SECRET=SECRET, JWT_ISSUER=ISSUER, JWT_AUDIENCE=AUDIENCE)
+        function = deploy(script, JWT_SECRET=SECRET, JWT_ISSUER=ISSUER, JWT_AUDIENCE=AUDIENCE, **environment)
         event = connect_event_of if script == "jwt_auth_token_websocket" else token_event
         good = claims(iss=ISSUER, aud=AUDIENCE)
         yield Target(function, event, {"alg": "HS256", "typ": "JWT"}, good, hs(SECRET))
         return
     with serving("key-1") as endpoint:
-        function = deploy(script, GOOGLE_CLIENT_ID=CLIENT_ID)
+        function = deploy(script, GOOGLE_CLIENT_ID=CLIENT_ID, **environment)
         vars(function.module)["CERTIFICATES_URL"] = endpoint.url
         header = {"alg": "RS256", "kid": "key-1", "typ": "JWT"}
         yield Target(function, token_event, header, google_claims(), partial(rs256, "key-1"))
