@@ -188,7 +188,7 @@ def test_without_bcrypt_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatc
     [
         pytest.param("", [], "password is empty", id="no password"),
         pytest.param("1234567", [], "7 characters", id="7 characters"),
-        pytest.param("é" * 37, [], "74 bytes", id="37 letters, 74 bytes"),
+        pytest.param("é" * 36 + "e", [], "73 bytes", id="37 letters, 73 bytes"),
         pytest.param("short\0short\0", [], "NUL", id="NUL"),
         pytest.param(f"{PASSWORD}\ud800", [], "valid Unicode", id="lone surrogate"),
         pytest.param("testuser", USER, "must not be the user_id", id="the user_id"),
@@ -228,8 +228,7 @@ def test_piped_password_gets_the_cost_of_the_dummy_hash(deploy: Deploy, table: F
         pytest.param("exec $SCRIPT <&-", 1, "Standard input, output and error must be open.", id="closed input"),
         pytest.param("exec $SCRIPT >&-", 1, "Standard input, output and error must be open.", id="closed output"),
         pytest.param("$SCRIPT >/dev/full", 1, "Standard output cannot be written: No space left on device.", id="full"),
-        pytest.param("printf 'caf\\351 au lait' | $SCRIPT", 2, UNICODE, id="bytes that are no text"),
-        pytest.param("printf 'caf\\351 au lait' | PYTHONIOENCODING=utf-8 $SCRIPT", 2, UNICODE, id="in UTF-8"),
+        pytest.param("printf 'caf\\351 au lait' | PYTHONIOENCODING=utf-8 $SCRIPT", 2, UNICODE, id="no text"),
     ],
 )
 def test_bad_input_and_output_are_one_sentence(shell: str, status: int, sentence: str) -> None:
@@ -250,6 +249,7 @@ def at_terminal(*keys: str) -> tuple[int, str]:
             with contextlib.suppress(OSError):  # nobody holds the terminal any more
                 while screen.count(b": ") < prompts:
                     screen += os.read(terminal, 1024)
+                time.sleep(0.1)  # Python misses a Ctrl-C right before it reads
                 os.write(terminal, text.encode())
     os.close(terminal)
     return process.returncode, screen.decode().replace("\r\n", "\n")
