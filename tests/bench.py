@@ -137,7 +137,7 @@ def packages(folder: Path) -> tuple[dict[str, list[str]], dict[str, list[float]]
     sizes: dict[str, list[float]] = {}
     for name in LAYERS:
         requirements, layer, installed = ROOT / f"requirements_{name}_auth.txt", folder / f"{name}.zip", folder / name
-        python(ROOT / "build_layer.py", requirements, layer, "--arch", "host")
+        python(ROOT / "build_layer.py", "build", requirements, layer, "--arch", "host")
         python("-m", "pip", "install", "-qq", "--disable-pip-version-check", "-t", installed, "-r", requirements)
         naive = Path(shutil.make_archive(f"{installed}-naive", "zip", installed))
         paths[name] = [str(task), str(unzipped(layer) / "python")]
