@@ -31,7 +31,7 @@ HERE = {LOGIN, CALL, "curl <invoke_url>/api", "openssl rand -hex 32", *USERS}
 NOT_HERE = {  # how a command begins: the test module that runs it, or what it needs
     r"make (demo|serve)": "test_demo.py",
     r"make layer|python3 build_layer.py |docker |cp requirements": "test_build_layer.py",
-    r"make (deploy|clean)": "test_template.py",
+    r"make (deploy|awscli|clean)": "test_template.py",
     r"make dynamodb": "test_dynamodb_local.py",
     r"python create_password.py": "test_create_password.py",
     r"(CI=true )?make (test|lint|bench|soak|mutants)": "minutes: they are the checks themselves",
