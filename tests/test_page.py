@@ -1,0 +1,239 @@
+"""try.html in a real Chromium, on the emulator: what it shows of the kit, and that nothing of an answer runs in it."""
+
+import base64
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from urllib.parse import urlencode
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from support.kit import ROOT
+from support.tokens import google_token
+
+from demo.emulator import Stack, aws, create_user, deploy, emulator
+
+SOURCE = (ROOT / "try.html").read_text()
+PASSWORD = "password123"
+SCRIPT = "<img src=x onerror='document.body.remove()'>"
+ALLOWED = "arn:aws:execute-api:*:*:*/prod/GET/api, admin=arn:aws:execute-api:*:*:*/prod/GET/api/admin"
+FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-sync"
+GOOGLE = """
+const renderButton = (parent) => {
+  parent.textContent = google.given.client_id;
+  parent.onclick = () => google.given.callback({ credential: "%s" });
+};
+window.google = { accounts: { id: { initialize: (given) => { google.given = given; }, renderButton } } };
+"""
+
+
+@pytest.fixture(scope="module")
+def stacks() -> Iterator[dict[str, Stack]]:
+    """Both templates on an emulator that has the page in its S3."""
+    with emulator() as endpoint:
+        rest = deploy(endpoint, AllowedResourceArns=ALLOWED, AuthRateLimit="1000", AuthBurstLimit="1000")
+        http = deploy(endpoint, "template_http.yaml", "access-control-http")
+        create_user(endpoint, "testuser", PASSWORD)
+        create_user(endpoint, SCRIPT, PASSWORD)
+        create_user(endpoint, "testuser", PASSWORD, table="user_credentials_http")
+        s3 = aws(endpoint, "s3")
+        s3.create_bucket(Bucket="page")
+        s3.put_object(Bucket="page", Key="try.html", Body=SOURCE.encode(), ContentType="text/html")
+        yield {"rest": rest, "http": http}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = shutil.which("chromium")
+    if not program:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("Chromium is missing (on Debian: apt install chromium)")
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=program, args=FLAGS.split())
+
+
+@pytest.fixture
+def page(browser: Browser, stacks: dict[str, Stack]) -> Iterator[Page]:
+    """The page as `make serve` opens it; in the end, its policy was kept and its script has not failed."""
+    with browser.new_context(viewport={"width": 1280, "height": 1000}) as context:
+        page = context.new_page()
+        complaints: list[str] = []
+        page.on("pageerror", lambda error: complaints.append(f"{error}"))
+        page.on("console", lambda said: complaints.extend([said.text] if "Security Policy" in said.text else []))
+        page.goto(link(stacks["rest"]))
+        yield page
+    assert complaints == []
+
+
+def link(stack: Stack, page: str = "http://127.0.0.1:{port}/page/try.html") -> str:
+    """Return the address that opens the page for a stack."""
+    address = page.format(port=stack.endpoint.rpartition(":")[2])
+    return f"{address}?{urlencode({'api': stack.api, 'ws': stack.websocket})}"
+
+
+def press(page: Page, button: str) -> Locator:
+    """Press a button, and return the newest line of the list once it is another."""
+    lines = page.locator("#list > li")
+    before = lines.count()
+    page.get_by_role("button", name=button, exact=True).click()
+    expect(lines).not_to_have_count(before)
+    return lines.first
+
+
+def log_in(page: Page, user_id: str = "testuser") -> str:
+    """Log in, and return the token."""
+    page.get_by_label("user_id").fill(user_id)
+    page.get_by_label("Password").fill(PASSWORD)
+    press(page, "Log in")
+    return str(page.locator("#shell").text_content()).split("'")[1]
+
+
+def test_newcomer_presses_buttons_and_sees_who_is_let_in_and_why(page: Page) -> None:
+    for button, line in {
+        "Log in": r'POST 200 \d+ ms.*/auth\s.*let in.*"token": "\$TOKEN"',  # the user of make serve is filled in
+        "Connect": r"WS open \d+ ms.*\?access_token=\$TOKEN\s.*let in",
+        "Send": r"WS message \d+ ms.*hello",
+        "Close": r"WS 1000.*Closed, as asked",
+        "Connect without a token": r"WS 1006.*Refused",
+        "Without one": r"GET 401 \d+ ms.*/api\s.*Who are you\?.*Unauthorized",
+        "With a forged one": r"GET 401 \d+ ms.*/api\s.*Who are you\?.*Unauthorized",
+        "With the token": r"GET 200 \d+ ms.*/api\s.*let in.*testuser",
+        "/api/admin": r"GET 403 \d+ ms.*/api/admin\s.*Not you: .*not authorized",
+    }.items():
+        expect(press(page, button)).to_contain_text(re.compile(line, re.DOTALL))
+    if "PICTURE" in os.environ:  # make picture
+        page.screenshot(path=os.environ["PICTURE"])
+
+
+def test_token_is_decoded_and_its_time_counts_down(page: Page) -> None:
+    page.clock.install()
+    token = log_in(page)
+    parts = [json.loads(base64.urlsafe_b64decode(f"{part}==")) for part in token.split(".")[:2]]
+    assert [json.loads(part) for part in page.locator("#inside").inner_text().split("\n", 1)] == parts
+    for passed, left in {"00:00": "for 59 min", "30:00": "for 29 min", "30:01": "expired"}.items():
+        page.clock.fast_forward(passed)
+        expect(page.get_by_role("timer")).to_contain_text(left)
+
+
+@pytest.mark.parametrize("password", [PASSWORD, "it's wrong"])
+def test_command_of_a_line_does_what_its_button_did(page: Page, password: str) -> None:
+    variables = {"TOKEN": log_in(page), "PASSWORD": password}
+    page.get_by_label("Password").fill(password)
+    for button in ("With the token", "Without one", "With a forged one", "/api/admin", "Log in"):
+        line = press(page, button)
+        command = f"{line.locator('.command').text_content()} -s -o {os.devnull} -w '%{{http_code}}' --noproxy '*'"
+        assert password not in command
+        done = subprocess.run(["bash", "-c", command], env=os.environ | variables, capture_output=True, text=True)
+        assert done.stdout == line.locator(".outcome").text_content()
+
+
+@pytest.mark.parametrize(("status", "meaning"), [(429, "throttle"), (504, "We are broken")])
+def test_status_is_explained_and_the_body_stays_text(page: Page, status: int, meaning: str) -> None:
+    page.route("**/prod/api", lambda route: route.fulfill(status=status, body=SCRIPT, content_type="text/html"))
+    line = press(page, "Without one")
+    expect(line).to_contain_text(meaning)
+    expect(line.locator(".body")).to_have_text(SCRIPT)
+    expect(page.locator("img")).to_have_count(0)
+
+
+def test_script_in_a_user_id_or_in_a_message_stays_text(page: Page) -> None:
+    log_in(page, SCRIPT)
+    expect(page.locator("#who")).to_have_text(SCRIPT)
+    press(page, "Connect")
+    page.get_by_label("Message").fill(SCRIPT)
+    expect(press(page, "Send").locator(".body")).to_have_text(SCRIPT)
+    expect(page.locator("img")).to_have_count(0)
+
+
+def test_logging_out_forgets_the_token(page: Page) -> None:
+    token = log_in(page)
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_label("user_id")).to_be_focused()
+    assert token.split(".")[1] not in page.content()
+    assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
+    expect(press(page, "With the token")).to_contain_text("401")
+
+
+def test_google_is_asked_for_a_token_when_its_button_is_wanted(page: Page) -> None:
+    credential = google_token()
+    page.route("https://accounts.google.com/gsi/client", lambda route: route.fulfill(body=GOOGLE % credential))
+    page.get_by_label("client id").fill("client-of-mine")
+    expect(page.locator("script[src]")).to_have_count(0)
+    page.get_by_role("button", name="Show Google's button").click()
+    page.get_by_text("client-of-mine").click()
+    expect(page.locator("#who")).to_have_text("testuser@example.com")
+    with page.expect_request("**/google") as request:
+        press(page, "/google")
+    assert request.value.headers["authorization"] == f"Bearer {credential}"
+
+
+def test_keyboard_alone_is_enough(page: Page) -> None:
+    page.get_by_label("WebSocket URL").focus()
+    for tabs, key, said in [(2, "Enter", "200: You are let in"), (9, "Space", "401: Who are you?")]:
+        for each in ["Tab"] * tabs + [key]:
+            page.keyboard.press(each)
+        expect(page.get_by_role("status")).to_contain_text(said)
+
+
+ELSEWHERE = "http://localhost:{port}/page/try.html"
+
+
+@pytest.mark.parametrize("opened_from", [ELSEWHERE, f"file://{ROOT}/try.html"], ids=["another host", "a file"])
+def test_http_api_is_called_from_another_origin(page: Page, stacks: dict[str, Stack], opened_from: str) -> None:
+    page.goto(link(stacks["http"], opened_from))
+    log_in(page)
+    expect(press(page, "With the token")).to_contain_text("200")
+
+
+def test_answer_that_the_browser_hides_is_told_from_none(page: Page, stacks: dict[str, Stack]) -> None:
+    page.goto(link(stacks["rest"], ELSEWHERE))  # the emulator's REST APIs send no CORS headers
+    cors = re.compile(r"CORS: .*http://localhost:\d+.*CORS_ALLOW_ORIGIN", re.DOTALL)
+    expect(press(page, "Without one")).to_contain_text(cors)
+    page.get_by_label("Invoke URL").fill("http://127.0.0.1:1")
+    expect(press(page, "Without one")).to_contain_text("Nobody answers there")
+
+
+@pytest.mark.parametrize("address", ["http://example.com/prod", "ftp://127.0.0.1/prod", "prod", ""])
+def test_address_that_is_not_safe_is_not_called(page: Page, address: str) -> None:
+    page.get_by_label("Invoke URL").fill(address)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("status")).to_contain_text("An address with https://")
+    expect(page.get_by_label("Invoke URL")).to_be_focused()
+    expect(page.locator("#list > li")).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("api", "named"),
+    [
+        ("https://abc.example/prod", "https://abc.example"),
+        ("https://mine.example@thief.example/prod", "https://thief.example"),
+        ("http://127.0.0.1.thief.example/prod", "http://127.0.0.1.thief.example"),
+        ("http://localhost:8000/prod", ""),
+    ],
+)
+def test_link_to_a_stranger_is_warned_of_before_anything_is_sent(page: Page, api: str, named: str) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{page.url.partition('?')[0]}?api={api}")
+    warning = f"This link names {named}: enter a password only if that is yours."
+    expect(page.locator("#warning")).to_have_text(warning if named else "")
+    expect(page.get_by_label("Password")).to_have_value("" if named else PASSWORD)
+    assert len(asked) == 1
+
+
+def test_hashes_of_the_policy_are_those_of_style_and_script() -> None:
+    for tag in ("style", "script"):
+        content = re.search(rf"<{tag}[^>]*>(.*?)</{tag}>", SOURCE, re.S)
+        digest = hashlib.sha256(content[1].encode() if content else b"").digest()
+        assert f"{tag}-src 'sha256-{base64.b64encode(digest).decode()}'" in SOURCE
+
+
+@pytest.mark.parametrize("width", [320, 390, 1280])
+def test_nothing_is_wider_than_the_window(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 844})
+    log_in(page)
+    press(page, "With a forged one").locator("summary").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
