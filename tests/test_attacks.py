@@ -1,14 +1,18 @@
-"""Attacks on JWTs, each run against all three authorizers: every one is refused with exactly "Unauthorized".
+"""Attacks on JWTs, known and published, each run against all three authorizers: every one is "Unauthorized".
 
 A row forges a token from a good one and changes nothing but what the attack is about; the good token, and what a
 verifier has to ignore (RFC 7515 §4), are let in, so no row is refused for another reason than its own.
 """
 
 import base64
+import contextlib
 import itertools
 import json
+import logging
 import math
-from collections.abc import Callable, Iterator
+import traceback
+import zlib
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 from unittest.mock import Mock
@@ -16,34 +20,23 @@ from unittest.mock import Mock
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding
-from support.functions import CLIENT_ID, PREVIOUS, SECRET, Function
-from support.google import certificate, private_key, rs256
-from support.tokens import (
-    AUDIENCE,
-    AUTHORIZERS,
-    ISSUER,
-    SYMMETRIC,
-    Sign,
-    Target,
-    aimed_at,
-    assert_refused,
-    base64url,
-    encoded,
-    hs,
-    jwk,
-    nested,
-    public_pem,
-    tampered,
-    unsigned,
-)
+from support.events import token_event
+from support.functions import CLIENT_ID, PREVIOUS, SECRET, Deploy
+from support.google import certificate, private_key, rs256, serving
+from support.tokens import AUDIENCE, AUTHORIZERS, ISSUER, Sign, Target, base64url, encoded, hs, jws
 
+Attack = Callable[[Target], str]
 DEEP = b"[" * 100_000 + b"]" * 100_000
+ATTACKER = hs("an attacker's key of more than 32 bytes")
+BAD, OTHER_KEY = partial(rs256, "bad"), partial(rs256, "key-2")
+PKIX, PKCS1 = serialization.PublicFormat.SubjectPublicKeyInfo, serialization.PublicFormat.PKCS1
+MODULUS = private_key("bad").public_key().public_numbers().n.to_bytes(256, "big")
+JWK = {"kty": "RSA", "kid": "bad", "e": "AQAB", "n": base64url(MODULUS)}
+POINT_OFF_THE_CURVE = {"kty": "EC", "crv": "P-256", "x": base64url(b"\1" * 32), "y": base64url(b"\1" * 32)}
 
 
-@pytest.fixture(params=AUTHORIZERS)
-def target(request: pytest.FixtureRequest, deploy: Callable[..., Function]) -> Iterator[Target]:
-    with aimed_at(request.param, deploy) as target:
-        yield target
+def unsigned(signed: bytes) -> bytes:
+    return b""
 
 
 def ecdsa(signed: bytes) -> bytes:
@@ -52,12 +45,23 @@ def ecdsa(signed: bytes) -> bytes:
 
 
 def pss(signed: bytes) -> bytes:
-    scheme = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
-    return private_key("key-1").sign(signed, scheme, hashes.SHA256())
+    return private_key("key-1").sign(signed, padding.PSS(padding.MGF1(hashes.SHA256()), 32), hashes.SHA256())
 
 
-def x5c(kid: str) -> list[str]:
-    return ["".join(certificate(kid).splitlines()[1:-1])]
+def public_pem(form: serialization.PublicFormat = PKIX) -> bytes:
+    """Return the public key that good Google tokens are verified with."""
+    return private_key("key-1").public_key().public_bytes(serialization.Encoding.PEM, form)
+
+
+def more(good: dict[str, Any], member: bytes) -> bytes:
+    """Return a JSON object with one more member at its end, as it is."""
+    return json.dumps(good)[:-1].encode() + b", " + member + b"}"
+
+
+def tampered(target: Target, **changes: Any) -> str:
+    """Return a token whose claims were changed after it was signed."""
+    head, _, signature = target.token().split(".")
+    return f"{head}.{target.token(payload=changes).split('.')[1]}.{signature}"
 
 
 def other_alphabet(target: Target) -> str:
@@ -73,244 +77,250 @@ def stray_bit(text: str) -> str:
     return text[:-1] + alphabet[alphabet.index(text[-1]) ^ 1]
 
 
-def json_serialization(target: Target, **more: Any) -> str:
+def padded(text: str) -> str:
+    return text + "=" * (-len(text) % 4 or 4)
+
+
+def json_serialization(target: Target, **members: Any) -> str:
     """Return a good token in the JSON serialization (RFC 7515 §7.2)."""
     head, body, signature = target.token().split(".")
-    return json.dumps({"payload": body, "protected": head, "signature": signature, **more})
+    return json.dumps({"payload": body, "protected": head, "signature": signature, **members})
 
 
 def unencoded(target: Target) -> str:
-    """Return a token whose claims are not in base64url, as RFC 7797 §3 has it."""
-    head = base64url(encoded(target.header, {"b64": False, "crit": ["b64"]}))
+    """Return a token whose claims are not in base64url (RFC 7797 §3)."""
+    head = base64url(json.dumps(target.header | {"b64": False, "crit": ["b64"]}).encode())
     signed = f"{head}.{json.dumps(target.claims).replace('.', '')}"
     return f"{signed}.{base64url(target.sign(signed.encode()))}"
 
 
-def with_header(target: Target, sign: Sign | None = None, **header: Any) -> str:
-    return target.token(header, sign=sign)
+def jwe(inside: str | bytes, **header: Any) -> str:
+    """Return what looks like a JWE: no authorizer has a key for it, and none tries (RFC 7516 §3.1)."""
+    head = {"alg": "dir", "enc": "A128CBC-HS256"} | header
+    content = base64url(inside.encode() if isinstance(inside, str) else inside)
+    return f"{base64url(json.dumps(head).encode())}..{base64url(bytes(16))}.{content}.{base64url(bytes(16))}"
 
 
-ATTACKER = hs("an attacker's key of more than 32 bytes")
+def compressed(target: Target) -> bytes:
+    return zlib.compress(encoded(target.claims))
+
+
+def header(sign: Sign | None = None, **changes: Any) -> Attack:
+    return lambda it: it.token(changes, sign=sign)
+
+
+def payload(**changes: Any) -> Attack:
+    return lambda it: it.token(payload=changes)
+
+
+def signed_by(sign: Sign) -> Attack:
+    return lambda it: it.token(sign=sign)
+
+
+def text(change: Callable[[str], str]) -> Attack:
+    return lambda it: change(it.token())
+
+
+def segment(number: int, change: Callable[[str], str]) -> Attack:
+    return lambda it: it.changed(number, change)
+
+
+ATTACKS: dict[str, Attack] = {
+    # Keys and signatures.
+    "RFC 8725 §2.1: signature not looked at": lambda it: tampered(it, sub="admin", user_id="admin"),
+    "RFC 8725 §2.1: HS256, signed with the public key": header(hs(public_pem()), alg="HS256"),
+    "RFC 8725 §2.1: the same in PKCS1": header(hs(public_pem(PKCS1)), alg="HS256"),
+    "RFC 8725 §2.1: the same, the certificate": header(hs(certificate("key-1")), alg="HS256"),
+    "RFC 8725 §2.1: the same, no line break": header(hs(certificate("key-1").strip()), alg="HS256"),
+    "RFC 8725 §2.2: a key found in a word list": signed_by(hs("secret")),
+    "RFC 7519 §11.1: content that somebody else signed": header(BAD, jwk=JWK),
+    "RFC 6750 §5.1: token manufacture": signed_by(ATTACKER),
+    "RFC 6750 §5.1: token modification, a later exp": lambda it: tampered(it, exp=it.claims["exp"] + 86400),
+    "empty key": signed_by(hs("")),
+    "secret less its last character": signed_by(hs(SECRET[:-1])),
+    "secret and one character more": signed_by(hs(SECRET + "a")),
+    "secret in upper case": signed_by(hs(SECRET.upper())),
+    "secret in base64": signed_by(hs(base64.b64encode(SECRET.encode()))),
+    "previous secret where none is set": signed_by(hs(PREVIOUS)),
+    "another RSA key": signed_by(OTHER_KEY),
+    "another RSA key under its own id": header(OTHER_KEY, kid="key-2"),
+    "HS384 with the secret": header(hs(SECRET, "sha384"), alg="HS384"),
+    "HS512 with the secret": header(hs(SECRET, "sha512"), alg="HS512"),
+    "HMAC-SHA512 cut to 256 bits": signed_by(lambda signed: hs(SECRET, "sha512")(signed)[:32]),
+    "RS256 header, HMAC of the secret": header(hs(SECRET), alg="RS256"),
+    "HS256 header, RSA signature": header(partial(rs256, "key-1"), alg="HS256"),
+    "PS256": header(pss, alg="PS256"),
+    "ES256": header(ecdsa, alg="ES256"),
+    "ES256 of zeros": header(lambda _: bytes(64), alg="ES256"),
+    "jwk, RS256": header(BAD, alg="RS256", jwk=JWK),
+    "jwk, HS256": header(hs("k" * 32), alg="HS256", jwk={"kty": "oct", "k": base64url(b"k" * 32)}),
+    "x5c": header(BAD, x5c=["".join(certificate("bad").splitlines()[1:-1])]),
+    "x5t": header(BAD, x5t=base64url(b"t" * 20)),
+    "kid that is a key": header(ATTACKER, alg="RS256", kid=certificate("bad")),
+    "one bit of the signature": lambda it: it.token(sign=lambda signed: bytes([it.sign(signed)[0] ^ 1])),
+    "first half of the signature": lambda it: it.token(sign=lambda signed: it.sign(signed)[:16]),
+    "signature twice": lambda it: it.token(sign=lambda signed: it.sign(signed) * 2),
+    "signature and a zero byte": lambda it: it.token(sign=lambda signed: it.sign(signed) + b"\0"),
+    "signature of zeros": lambda it: it.token(sign=lambda signed: bytes(len(it.sign(signed)))),
+    # The shape of the token.
+    "RFC 7519 §11.1: content that nobody signed": segment(2, lambda _: ""),
+    "RFC 7519 §11.2: encrypted only": lambda it: jwe(json.dumps(it.claims)),
+    "RFC 7519 §11.2: signed, then encrypted": lambda it: jwe(it.token(), cty="JWT"),
+    "RFC 8725 §2.3: encrypted, and unsigned inside": lambda it: jwe(it.token({"alg": "none"}, sign=unsigned)),
+    "RFC 8725 §2.3: signed outside, not inside": lambda it: it.token({"cty": "JWT"}, it.token().encode()),
+    "RFC 8725 §2.4: compressed and encrypted": lambda it: jwe(compressed(it), zip="DEF"),
+    "RFC 8725 §2.4: compressed and signed": lambda it: it.token({"zip": "DEF"}, compressed(it)),
+    "RFC 8725 §2.5: a point off the curve": lambda it: jwe(b"", alg="ECDH-ES", epk=POINT_OFF_THE_CURVE),
+    "JWE with a good header": lambda it: it.token({"alg": "dir", "enc": "A128GCM"}) + ".AAAA.AAAA",
+    "no signature and no dot": text(lambda token: token.rpartition(".")[0]),
+    "header alone": text(lambda token: token.partition(".")[0]),
+    "empty header": segment(0, lambda _: ""),
+    "empty claims": segment(1, lambda _: ""),
+    "four segments": text(lambda token: token + ".e30"),
+    "empty fourth segment": text(lambda token: token + "."),
+    "leading dot": text(lambda token: "." + token),
+    "JSON serialization, flattened": json_serialization,
+    "JSON serialization, general": lambda it: json_serialization(it, signatures=[{"header": {"alg": "none"}}]),
+    "token in quotes": text(lambda token: f'"{token}"'),
+    "token in base64": text(lambda token: base64.b64encode(token.encode()).decode()),
+    "token in percent encoding": text(lambda token: token.replace(".", "%2E")),
+    "two tokens, comma": text(lambda token: f"{token},{token}"),
+    "two tokens, blank": text(lambda token: f"Bearer {token} {token}"),
+    "two schemes": text(lambda token: f"Bearer Bearer {token}"),
+    "another scheme": text(lambda token: f"Basic {token}"),
+    "scheme and colon": text(lambda token: f"Bearer: {token}"),
+    "scheme and tab": text(lambda token: f"Bearer\t{token}"),
+    "leading blank": text(lambda token: " " + token),
+    "leading line break": text(lambda token: "\n" + token),
+    "byte order mark": text(lambda token: "\ufeff" + token),
+    "no-break space": text(lambda token: f"Bearer {token}\u00a0"),
+    "full-width dots": text(lambda token: token.replace(".", "\uff0e")),
+    "full-width letters": segment(2, lambda it: "".join(chr(ord(letter) + 0xFEE0) for letter in it)),
+    "signature in hexadecimal": segment(2, lambda it: base64.urlsafe_b64decode(it + "==").hex()),
+    "signature with a stray bit": segment(2, stray_bit),
+    "signature in the other alphabet": other_alphabet,
+    "line break in the header": segment(0, lambda it: it[:4] + "\n" + it[4:]),
+    "blanks in the claims": segment(1, lambda it: it[:4] + "    " + it[4:]),
+    "line break in the signature": segment(2, lambda it: it[:4] + "\n" + it[4:]),
+    "junk in the header": segment(0, lambda it: it + "####"),
+    "junk in the claims": segment(1, lambda it: "####" + it),
+    "junk in the signature": segment(2, lambda it: it + "!!!!"),
+    "letters beyond ASCII in the signature": segment(2, lambda it: it + "éé"),
+    "header with padding": segment(0, padded),
+    "claims with padding": segment(1, padded),
+    "signature with padding": segment(2, padded),
+    "padding only": segment(2, lambda _: "===="),
+    # What is in the header and in the claims.
+    "RFC 8725 §2.6: none, in UTF-16": lambda it: it.token('{"alg": "none"}'.encode("utf-16"), sign=unsigned),
+    "RFC 8725 §2.6: none, in UTF-32": lambda it: it.token('{"alg": "none"}'.encode("utf-32"), sign=unsigned),
+    "RFC 8725 §2.6: none, behind an escape": lambda it: it.token(b'{"\\u0061lg": "none"}', sign=unsigned),
+    "header that is no JSON": lambda it: it.token(b"alg: HS256"),
+    "header in single quotes": lambda it: it.token(json.dumps(it.header).replace('"', "'").encode()),
+    "header with a comment": lambda it: it.token(encoded(it.header) + b"//"),
+    "header that is a list": lambda it: it.token(b"[" + encoded(it.header) + b"]"),
+    "header that is null": lambda it: it.token(b"null"),
+    "header of invalid UTF-8": lambda it: it.token(encoded(it.header) + b"\xff"),
+    "header with alg twice, none last": lambda it: it.token(more(it.header, b'"alg": "none"')),
+    "header nested 100,000 deep": lambda it: it.token(more(it.header, b'"x": ' + DEEP)),
+    "header with a number of 5000 digits": lambda it: it.token(more(it.header, b'"x": ' + b"9" * 5000)),
+    "claims nested 100,000 deep": lambda it: it.token(payload=more(it.claims, b'"x": ' + DEEP)),
+    "claims that are a list": lambda it: it.token(payload=b"[" + encoded(it.claims) + b"]"),
+    "claims that are text": lambda it: it.token(payload=json.dumps(json.dumps(it.claims)).encode()),
+    "claims that are null": lambda it: it.token(payload=b"null"),
+    "claims that are empty": lambda it: it.token(payload=b"{}"),
+    "claims of invalid UTF-8": lambda it: it.token(payload=b'{"user_id": "\xff"}'),
+    "claims that are a token": lambda it: it.token(payload=json.dumps({"jwt": it.token()}).encode()),
+    "exp twice, the past last": lambda it: it.token(payload=more(it.claims, b'"exp": 1')),
+    "crit that nobody knows": header(crit=["x"], x=True),
+    "crit of exp": header(crit=["exp"], exp=1),
+    "crit that is empty": header(crit=[]),
+    "crit that is text": header(crit="exp", exp=1),
+    "crit that is null": header(crit=None),
+    "b64 false": header(b64=False, crit=["b64"]),
+    "b64 false, claims as they are": unencoded,
+    "RFC 8725 §2.7: for another recipient": payload(aud="https://other.example"),
+    "RFC 6750 §5.1: token redirect": payload(aud=["https://other.example", "other"]),
+    "RFC 6750 §5.2: no audience": payload(aud=...),
+    "part of the audience": lambda it: it.token(payload={"aud": it.claims["aud"][:-1]}),
+    "RFC 8725 §2.8: another kind of token": lambda it: it.token(
+        {"typ": "secevent+jwt"}, {"user_id": ..., "email": ..., "exp": ..., "events": {}}
+    ),
+    "another issuer": payload(iss="https://evil.example"),
+    "issuer and a slash": lambda it: it.token(payload={"iss": it.claims["iss"] + "/"}),
+    "no issuer": payload(iss=...),
+    "RFC 6750 §5.2: no limited lifetime": payload(exp=...),
+    "RFC 6750 §5.1: token replay, 11 s after its time": lambda it: it.token(payload={"exp": it.claims["iat"] - 11}),
+    "exp of 0": payload(exp=0),
+    "exp before 1970": payload(exp=-1e308),
+    "issued in 15 s": lambda it: it.token(payload={"iat": it.claims["iat"] + 15}),
+    "valid in 15 s": lambda it: it.token(payload={"nbf": it.claims["iat"] + 15}),
+}
 NONE = ["none", "None", "NONE", "nOnE", " none", "none ", "none\0", "n\u043ene", "", " "]
 NOT_TEXT: list[Any] = [None, True, False, 0, 1.5, [], ["HS256"], ["RS256"], ["none"], {}, {"alg": "HS256"}]
 OTHERS = ["hs256", "rs256", "HS256 ", "RS256\n", "HS1", "HS384", "HS512", "RS384", "RS512", "PS256", "ES256", "ES384"]
 OTHERS += ["ES256K", "EdDSA", "dir", "A128KW", "RSA-OAEP", "PBES2-HS256+A128KW", "HMACSHA256", "../../alg"]
-KID_INJECTIONS = ["../../../../dev/null", "/dev/null", "key-1' UNION SELECT 'secret' --", "key-1; id", "$(id)", "0"]
-KID_INJECTIONS += ["http://127.0.0.1:9/key", "file:///etc/passwd", "${jndi:ldap://127.0.0.1/a}", "\0", "key-1\0"]
-
-ATTACKS: dict[str, Callable[[Target], str]] = {
-    "an attacker's key": lambda it: it.token(sign=ATTACKER),
-    "empty key": lambda it: it.token(sign=hs("")),
-    "secret less its last character": lambda it: it.token(sign=hs(SECRET[:-1])),
-    "secret and one character more": lambda it: it.token(sign=hs(SECRET + "a")),
-    "secret in upper case": lambda it: it.token(sign=hs(SECRET.upper())),
-    "secret in base64": lambda it: it.token(sign=hs(base64.b64encode(SECRET.encode()))),
-    "previous secret where none is set": lambda it: it.token(sign=hs(PREVIOUS)),
-    "another RSA key": lambda it: it.token(sign=lambda signed: rs256("key-2", signed)),
-    "another RSA key under its own id": lambda it: it.token(
-        {"kid": "key-2"}, sign=lambda signed: rs256("key-2", signed)
-    ),
-    "HS384 with the secret": lambda it: it.token({"alg": "HS384"}, sign=hs(SECRET, "sha384")),
-    "HS512 with the secret": lambda it: it.token({"alg": "HS512"}, sign=hs(SECRET, "sha512")),
-    "HMAC-SHA512 cut to 256 bits": lambda it: it.token(sign=lambda signed: hs(SECRET, "sha512")(signed)[:32]),
-    "RS256 header, HMAC of the secret": lambda it: it.token({"alg": "RS256"}, sign=hs(SECRET)),
-    "HS256 header, RSA signature": lambda it: it.token({"alg": "HS256"}, sign=lambda signed: rs256("key-1", signed)),
-    "PS256": lambda it: it.token({"alg": "PS256"}, sign=pss),
-    "ES256": lambda it: it.token({"alg": "ES256"}, sign=ecdsa),
-    "ES256 of zeros": lambda it: it.token({"alg": "ES256"}, sign=lambda _: bytes(64)),
-    "certificate as HMAC key": lambda it: it.token({"alg": "HS256"}, sign=hs(certificate("key-1"))),
-    "certificate as HMAC key, no line break": lambda it: it.token(
-        {"alg": "HS256"}, sign=hs(certificate("key-1").strip())
-    ),
-    "PKIX key as HMAC key": lambda it: it.token({"alg": "HS256"}, sign=hs(public_pem())),
-    "PKCS1 key as HMAC key": lambda it: it.token(
-        {"alg": "HS256"}, sign=hs(public_pem(serialization.PublicFormat.PKCS1))
-    ),
-    "jwk, RS256": lambda it: it.token({"alg": "RS256", "jwk": jwk("bad")}, sign=lambda signed: rs256("bad", signed)),
-    "jwk, HS256": lambda it: it.token(
-        {"alg": "HS256", "jwk": {"kty": "oct", "k": base64url(b"k" * 32)}}, sign=hs("k" * 32)
-    ),
-    "jku": lambda it: it.token({"jku": "http://127.0.0.1:9/jwks"}, sign=lambda signed: rs256("bad", signed)),
-    "x5u": lambda it: it.token({"x5u": "http://127.0.0.1:9/x5u"}, sign=lambda signed: rs256("bad", signed)),
-    "x5c": lambda it: it.token({"x5c": x5c("bad")}, sign=lambda signed: rs256("bad", signed)),
-    "x5t": lambda it: it.token({"x5t": base64url(b"t" * 20)}, sign=lambda signed: rs256("bad", signed)),
-    "kid that is a key": lambda it: it.token({"alg": "RS256", "kid": certificate("bad")}, sign=ATTACKER),
-    "kid that is a list": lambda it: it.token({"kid": ["key-1"]}),
-    "kid that is an object": lambda it: it.token({"kid": {"key-1": 1}}),
-    "kid that is null": lambda it: it.token({"kid": None}),
-    "kid that is a number": lambda it: it.token({"kid": 1}),
-    "kid that is true": lambda it: it.token({"kid": True}),
-    "claims changed": lambda it: tampered(it, sub="admin", user_id="admin"),
-    "claims taken from another token": lambda it: tampered(it, jti="2"),
-    "one bit of the signature": lambda it: it.token(
-        sign=lambda signed: bytes([it.sign(signed)[0] ^ 1]) + it.sign(signed)[1:]
-    ),
-    "first half of the signature": lambda it: it.token(sign=lambda signed: it.sign(signed)[:16]),
-    "signature twice": lambda it: it.token(sign=lambda signed: it.sign(signed) * 2),
-    "signature and a zero byte": lambda it: it.token(sign=lambda signed: it.sign(signed) + b"\0"),
-    "signature in hexadecimal": lambda it: it.changed(2, lambda text: base64.urlsafe_b64decode(text + "==").hex()),
-    "empty signature": lambda it: it.changed(2, lambda _: ""),
-    "empty claims": lambda it: it.changed(1, lambda _: ""),
-    "empty header": lambda it: it.changed(0, lambda _: ""),
-    "signature of zeros": lambda it: it.token(sign=lambda signed: bytes(len(it.sign(signed)))),
-    "no signature and no dot": lambda it: it.token().rpartition(".")[0],
-    "header alone": lambda it: it.token().partition(".")[0],
-    "four segments": lambda it: it.token() + ".e30",
-    "empty fourth segment": lambda it: it.token() + ".",
-    "leading dot": lambda it: "." + it.token(),
-    "five segments (JWE)": lambda it: it.token({"alg": "dir", "enc": "A128GCM"}) + ".AAAA.AAAA",
-    "JWE that names RSA-OAEP": lambda it: ".".join(
-        [base64url(encoded({}, {"alg": "RSA-OAEP", "enc": "A256GCM", "kid": "key-1"})), "AAAA", "AAAA", "AAAA", "AAAA"]
-    ),
-    "two dots": lambda it: "..",
-    "JSON serialization, flattened": json_serialization,
-    "JSON serialization, general": lambda it: json_serialization(it, signatures=[{"header": {"alg": "none"}}]),
-    "token in quotes": lambda it: f'"{it.token()}"',
-    "token in base64": lambda it: base64.b64encode(it.token().encode()).decode(),
-    "token in percent encoding": lambda it: it.token().replace(".", "%2E"),
-    "two tokens": lambda it: f"{it.token()},{it.token()}",
-    "two schemes": lambda it: f"Bearer Bearer {it.token()}",
-    "another scheme": lambda it: f"Basic {it.token()}",
-    "scheme and colon": lambda it: f"Bearer: {it.token()}",
-    "scheme and tab": lambda it: f"Bearer\t{it.token()}",
-    "leading blank": lambda it: " " + it.token(),
-    "trailing blank": lambda it: it.token() + " ",
-    "trailing tab": lambda it: it.token() + "\t",
-    "leading line break": lambda it: "\n" + it.token(),
-    "trailing line break": lambda it: it.token() + "\n",
-    "trailing CR LF and a header": lambda it: it.token() + "\r\nX-Admin: 1",
-    "trailing NUL": lambda it: it.token() + "\0",
-    "no-break space": lambda it: f"Bearer {it.token()}\u00a0",
-    "byte order mark": lambda it: "\ufeff" + it.token(),
-    "lone surrogate": lambda it: it.token() + "\ud800",
-    "full-width dots": lambda it: it.token().replace(".", "\uff0e"),
-    "full-width letters": lambda it: it.changed(2, lambda text: "".join(chr(ord(letter) + 0xFEE0) for letter in text)),
-    "line break in the header": lambda it: it.changed(0, lambda text: text[:4] + "\n" + text[4:]),
-    "blanks in the claims": lambda it: it.changed(1, lambda text: text[:4] + "    " + text[4:]),
-    "line break in the signature": lambda it: it.changed(2, lambda text: text[:4] + "\n" + text[4:]),
-    "junk in the header": lambda it: it.changed(0, lambda text: text + "####"),
-    "junk in the claims": lambda it: it.changed(1, lambda text: "####" + text),
-    "junk in the signature": lambda it: it.changed(2, lambda text: text + "!!!!"),
-    "signature with padding": lambda it: it.changed(2, lambda text: text + "=" * (-len(text) % 4)),
-    "signature with too much padding": lambda it: it.changed(2, lambda text: text + "=" * 5),
-    "letters beyond ASCII in the signature": lambda it: it.changed(2, lambda text: text + "éé"),
-    "padding only": lambda it: it.changed(2, lambda _: "===="),
-    "signature in the other alphabet": other_alphabet,
-    "header with padding": lambda it: it.changed(0, lambda text: text + "=" * (-len(text) % 4 or 4)),
-    "claims with padding": lambda it: it.changed(1, lambda text: text + "=" * (-len(text) % 4 or 4)),
-    "header that is no JSON": lambda it: it.token(b"alg: HS256"),
-    "header in single quotes": lambda it: it.token(json.dumps(it.header).replace('"', "'").encode()),
-    "header with a comment": lambda it: it.token(json.dumps(it.header).encode() + b"//"),
-    "header that is a list": lambda it: it.token(b"[" + json.dumps(it.header).encode() + b"]"),
-    "header that is null": lambda it: it.token(b"null"),
-    "header of invalid UTF-8": lambda it: it.token(json.dumps(it.header).encode() + b"\xff"),
-    "header with alg twice, none last": lambda it: it.token(json.dumps(it.header)[:-1].encode() + b', "alg": "none"}'),
-    "header nested 100,000 deep": lambda it: it.token(json.dumps(it.header)[:-1].encode() + b', "x": ' + DEEP + b"}"),
-    "claims nested 100,000 deep": lambda it: it.token(
-        None, json.dumps(it.claims)[:-1].encode() + b', "x": ' + DEEP + b"}"
-    ),
-    "header with a number of 5000 digits": lambda it: it.token(
-        json.dumps(it.header)[:-1].encode() + b', "x": ' + b"9" * 5000 + b"}"
-    ),
-    "claims that are a list": lambda it: it.token(None, b"[" + json.dumps(it.claims).encode() + b"]"),
-    "claims that are text": lambda it: it.token(None, json.dumps(json.dumps(it.claims)).encode()),
-    "claims that are null": lambda it: it.token(None, b"null"),
-    "claims that are empty": lambda it: it.token(None, b"{}"),
-    "claims of invalid UTF-8": lambda it: it.token(None, b'{"user_id": "\xff"}'),
-    "exp twice, the past last": lambda it: it.token(None, json.dumps(it.claims)[:-1].encode() + b', "exp": 1}'),
-    "nested token": nested,
-    "nested token in a claim": lambda it: it.token(None, encoded({}, {"jwt": it.token()})),
-    "compressed claims": lambda it: it.token({"zip": "DEF"}, b"\x78\x9c\xab\x56\x4a\xad\x28\x50\xb2\x02\x00"),
-    "crit that nobody knows": lambda it: it.token({"crit": ["http://127.0.0.1/x"], "http://127.0.0.1/x": True}),
-    "crit of exp": lambda it: it.token({"crit": ["exp"], "exp": 1}),
-    "crit that is empty": lambda it: it.token({"crit": []}),
-    "crit that is text": lambda it: it.token({"crit": "exp", "exp": 1}),
-    "crit that is null": lambda it: it.token({"crit": None}),
-    "b64 false": lambda it: it.token({"b64": False, "crit": ["b64"]}),
-    "b64 false, claims as they are": lambda it: unencoded(it),
-    "a megabyte of A": lambda it: "A" * 1_000_000,
-    "a megabyte of dots": lambda it: "." * 1_000_000,
-    "a megabyte of blanks": lambda it: "Bearer" + " " * 1_000_000,
-    "a megabyte of claims, unsigned": lambda it: it.token(payload={"x": "x" * 1_000_000}, sign=ATTACKER),
-    "a megabyte of signature": lambda it: it.token(sign=lambda _: bytes(750_000)),
-    "a megabyte of kid": lambda it: it.token({"kid": "k" * 1_000_000}, sign=ATTACKER),
-    "empty": lambda it: "",
-    "scheme alone": lambda it: "Bearer ",
-    "null as text": lambda it: "null",
-    "undefined": lambda it: "Bearer undefined",
-    "another issuer": lambda it: it.token(payload={"iss": "https://evil.example"}),
-    "issuer and a slash": lambda it: it.token(payload={"iss": it.claims["iss"] + "/"}),
-    "no issuer": lambda it: it.token(payload={"iss": ...}),
-    "another audience": lambda it: it.token(payload={"aud": "evil"}),
-    "list of other audiences": lambda it: it.token(payload={"aud": ["evil", "worse"]}),
-    "part of the audience": lambda it: it.token(payload={"aud": it.claims["aud"][:-1]}),
-    "no audience": lambda it: it.token(payload={"aud": ...}),
-    "no exp": lambda it: it.token(payload={"exp": ...}),
-    "expired": lambda it: it.token(payload={"exp": it.claims["iat"] - 60}),
-    "exp of 0": lambda it: it.token(payload={"exp": 0}),
-    "exp before 1970": lambda it: it.token(payload={"exp": -1e308}),
-    "issued tomorrow": lambda it: it.token(payload={"iat": it.claims["iat"] + 86400}),
-    "valid from tomorrow": lambda it: it.token(payload={"nbf": it.claims["iat"] + 86400}),
-}
-ATTACKS |= {f"alg {alg!r}, no signature": partial(with_header, alg=alg, sign=unsigned) for alg in NONE + NOT_TEXT}
-ATTACKS |= {f"alg {alg!r}, good signature": partial(with_header, alg=alg) for alg in NONE + NOT_TEXT + OTHERS}
-ATTACKS |= {f"kid {kid!r}, empty key": partial(with_header, kid=kid, sign=hs("")) for kid in KID_INJECTIONS}
+KIDS = ["../../dev/null", "x' OR '1'='1", "key-1' UNION SELECT 'secret' --", "key-1; id", "$(id)", "0", "\0", "key-1\0"]
+KIDS += ["http://127.0.0.1:9/key", "file:///etc/passwd", "${jndi:ldap://127.0.0.1/a}"]
+ATTACKS |= {f"RFC 8725 §2.1: alg {alg!r}, unsigned": header(unsigned, alg=alg) for alg in NONE + NOT_TEXT}
+ATTACKS |= {f"alg {alg!r}, good signature": header(alg=alg) for alg in NONE + NOT_TEXT + OTHERS}
+ATTACKS |= {f"RFC 8725 §2.9: kid {kid!r}": header(hs(""), kid=kid) for kid in KIDS}
+ATTACKS |= {f"kid {kid!r}": header(kid=kid) for kid in (["key-1"], {"key-1": 1}, None, 1, True)}
+MEGABYTE = {"A": "A" * 1_000_000, "dots": "." * 1_000_000, "blanks": "Bearer" + " " * 1_000_000}
+WORDS = MEGABYTE | {word: word for word in ("", "Bearer ", "null", "Bearer undefined", "a.b.c", "..", "\ud800", "\0")}
+ATTACKS |= {f"no token: {name!r}": lambda it, word=word: word for name, word in WORDS.items()}  # type: ignore[misc]
+ENDS = [" ", "\t", "\n", "\0", "\ud800", "\r\nX-Admin: 1"]
+ATTACKS |= {f"good token and {end!r}": text(lambda token, end=end: token + end) for end in ENDS}  # type: ignore[misc]
 
 NOT_A_NUMBER: list[Any] = [None, True, False, "", "soon", "9999999999", [9999999999], {}, math.nan, math.inf, -math.inf]
 NOT_A_TEXT: list[Any] = [None, True, False, 1, 1.5, ["testuser"], [], {}, {"a": "testuser"}]
-WRONG_TYPES: dict[str, list[Any]] = {
-    "exp": NOT_A_NUMBER,
-    "nbf": NOT_A_NUMBER,
-    "iat": NOT_A_NUMBER,
+NO_AUDIENCE: list[Any] = [None, True, False, "", 1, 0, [], {}, [1], [None], [[AUDIENCE]], {AUDIENCE: 1}, [AUDIENCE, 1]]
+NO_SCOPE = ["", " ", "a  b", " a", "a ", "a\tb", "a\nb", "a\n", 'a"b', "a\\b", "é", "\ud800", "a" * 1025]
+NO_USER_ID = ["", "a" * 257, "ä" * 129, "\ud800", "a\udfff", "\ud83d"]
+BAD_CLAIMS: dict[str, list[Any]] = dict.fromkeys(("exp", "nbf", "iat"), NOT_A_NUMBER) | {
     "iss": [*NOT_A_TEXT, [ISSUER], ["https://accounts.google.com"]],
-    "aud": [
-        None,
-        True,
-        False,
-        "",
-        1,
-        0,
-        [],
-        {},
-        [1],
-        [None],
-        [[AUDIENCE]],
-        {AUDIENCE: 1},
-        [AUDIENCE, 1],
-        [CLIENT_ID, 1],
-    ],
+    "aud": [*NO_AUDIENCE, [CLIENT_ID, 1]],
     "sub": NOT_A_TEXT,
 }
-OWN_CLAIMS = {
-    "jwt_auth_token": {"jti": NOT_A_TEXT, "user_id": [*NOT_A_TEXT, ""]},
+HS256_CLAIMS = {"jti": NOT_A_TEXT, "user_id": [*NOT_A_TEXT, *NO_USER_ID], "scope": [*NOT_A_TEXT, *NO_SCOPE]}
+OWN_CLAIMS: dict[str, dict[str, list[Any]]] = {
+    "jwt_auth_token": HS256_CLAIMS,
+    "jwt_auth_token_websocket": HS256_CLAIMS,
     "jwt_auth_token_google": {"email": [*NOT_A_TEXT, ""], "email_verified": [None, False, "true", 1, [True], {}]},
 }
-OWN_CLAIMS["jwt_auth_token_websocket"] = OWN_CLAIMS["jwt_auth_token"]
 
-# What the RFCs let pass, and why; each is signed with the right key.
-HARMLESS: dict[str, Callable[[Target], str]] = {
-    "good": lambda it: it.token(),
-    "scheme": lambda it: f"Bearer {it.token()}",
-    "scheme in lower case, blanks around (RFC 9110 §11.1)": lambda it: f"bearer  {it.token()}  ",
-    "white space in the JSON (RFC 8259 §2)": lambda it: it.token(json.dumps(it.header, indent="\t").encode()),
-    "no typ (RFC 7519 §5.1)": lambda it: it.token({"typ": ...}),
-    "another typ (RFC 7519 §5.1)": lambda it: it.token({"typ": "at+jwt"}),
-    "unknown header parameter (RFC 7515 §4)": lambda it: it.token({"x-trace": [1, {}]}),
-    "jku, never fetched (RFC 7515 §10.10)": lambda it: it.token(
-        {"jku": "http://192.0.2.1/", "x5u": "http://192.0.2.1/"}
-    ),
-    "jwk, never used (RFC 7515 §4.1.3)": lambda it: it.token({"jwk": jwk("bad")}),
-    "zip, which is for JWE (RFC 7516 §4.1.3)": lambda it: it.token({"zip": "DEF"}),
-    "cty of claims that are no JWT (RFC 7519 §5.2)": lambda it: it.token({"cty": "JWT"}),
-    "alg twice, the last one good (RFC 7515 §4)": lambda it: it.token(
-        b'{"alg": "none", ' + json.dumps(it.header).encode()[1:]
-    ),
-    "exp twice, the last one good (RFC 7519 §4)": lambda it: it.token(
-        None, b'{"exp": 1, ' + json.dumps(it.claims).encode()[1:]
-    ),
-    "unknown claim (RFC 7519 §4)": lambda it: it.token(payload={"x": [None, {}]}),
+# What the RFCs let pass; each is signed with the right key.
+HARMLESS: dict[str, Attack] = {
+    "good": text(str),
+    "scheme": text(lambda token: f"Bearer {token}"),
+    "RFC 9110 §11.1: scheme in lower case, blanks around": text(lambda token: f"bearer  {token}  "),
+    "RFC 8259 §2: white space in the JSON": lambda it: it.token(json.dumps(it.header, indent="\t").encode()),
+    "RFC 7519 §5.1: no typ": header(typ=...),
+    "RFC 7519 §5.1: another typ": header(typ="at+jwt"),
+    "RFC 7519 §5.2: cty of claims that are no JWT": header(cty="JWT"),
+    "RFC 7515 §4: unknown header parameter": header(trace=[1, {}]),
+    "RFC 7515 §4.1.3: jwk, never used": header(jwk=JWK),
+    "RFC 7516 §4.1.3: zip, which is for JWE": header(zip="DEF"),
+    "RFC 7515 §4: alg twice, the last one good": lambda it: it.token(b'{"alg": "none", ' + encoded(it.header)[1:]),
+    "RFC 7519 §4: exp twice, the last one good": lambda it: it.token(None, b'{"exp": 1, ' + encoded(it.claims)[1:]),
+    "RFC 7519 §4: unknown claim": payload(x=[None, {}]),
+    "RFC 7519 §4.1.4: expired 5 s ago": lambda it: it.token(payload={"exp": it.claims["iat"] - 5}),
+    "RFC 7519 §4.1.5: valid in 5 s": lambda it: it.token(payload={"nbf": it.claims["iat"] + 5}),
+    "issued in 5 s": lambda it: it.token(payload={"iat": it.claims["iat"] + 5}),
     "10,000 years": lambda it: it.token(payload={"exp": it.claims["iat"] + 315_569_520_000}),
+    "user_id of 256 bytes": payload(user_id="ä" * 128),
+    "user_id beyond the Basic Multilingual Plane": payload(user_id="\U0001f600"),
+    "scope of 1,024 bytes": payload(scope="a" * 1024),
+    "scope of every character that it may have": payload(scope="!#[ ]~ az AZ 09 =,;"),
 }
+
+
+def assert_refused(target: Target, token: str) -> None:
+    """Check that a token is a 401, and that the traceback says nothing about it."""
+    with pytest.raises(Exception, match="^Unauthorized$") as caught:
+        target.call(token)
+    assert type(caught.value) is Exception
+    told = "".join(traceback.format_exception(caught.value))
+    assert not any(part in told for part in token.split(".") if len(part) > 12)
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -321,34 +331,69 @@ def test_attack_is_unauthorized(target: Target, attack: str) -> None:
 @pytest.mark.parametrize(
     ("target", "claim", "value"),
     [
-        pytest.param(script, claim, value, id=f"{script}-{claim} {value!r}")
+        pytest.param(script, claim, value, id=f"{script}-{claim} {value!r:.40}")
         for script in AUTHORIZERS
-        for claim, values in (WRONG_TYPES | OWN_CLAIMS[script]).items()
+        for claim, values in (BAD_CLAIMS | OWN_CLAIMS[script]).items()
         for value in values
     ],
     indirect=["target"],
 )
-def test_claim_of_the_wrong_type_is_unauthorized_though_well_signed(target: Target, claim: str, value: Any) -> None:
+def test_claim_of_the_wrong_type_or_size_is_unauthorized_though_well_signed(
+    target: Target, claim: str, value: Any
+) -> None:
     assert_refused(target, target.token(payload={claim: value}))
 
 
 @pytest.mark.parametrize("token", HARMLESS)
 def test_what_the_rfcs_let_pass_is_admitted(target: Target, token: str) -> None:
-    principal = target.claims.get("user_id", target.claims["sub"])
-    assert target.call(HARMLESS[token](target))["principalId"] == principal
+    assert target.call(HARMLESS[token](target))["context"]["authorized"] is True
 
 
-@pytest.mark.parametrize(
-    "error", [RecursionError("x"), TypeError("x"), MemoryError("x"), OverflowError(34, "x"), OSError()]
-)
+@pytest.mark.parametrize("error", [RecursionError("x"), MemoryError("x"), OverflowError(34, "x"), OSError()])
 def test_whatever_a_token_makes_the_library_raise_is_unauthorized(
     target: Target, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jwt.decode", Mock(side_effect=error))
-    monkeypatch.setattr("google.oauth2.id_token.verify_oauth2_token", Mock(side_effect=error))
+    monkeypatch.setattr("google.auth.jwt.decode", Mock(side_effect=error))
     assert_refused(target, target.token())
 
 
-@pytest.mark.parametrize("target", SYMMETRIC, indirect=True)
-def test_signature_has_one_spelling(target: Target) -> None:
-    assert_refused(target, target.changed(2, stray_bit))
+@pytest.mark.parametrize("parameter", ["jku", "x5u"])
+def test_address_in_a_token_is_never_visited(target: Target, parameter: str) -> None:
+    """RFC 8725 §2.9 and §3.10: server-side request forgery."""
+    with serving("bad") as trap:
+        assert_refused(target, target.token({parameter: trap.url}, sign=BAD))
+        assert target.call(target.token({parameter: trap.url}))
+        assert trap.fetches == 0
+
+
+# RFC 7515 appendix A.1, as printed there.
+PRINTED = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9"
+PRINTED += ".eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ"
+PRINTED += ".dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+KEY = b"AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow=="
+HEAD = b'{"typ":"JWT",\r\n "alg":"HS256"}'
+JOE = b'{"iss":"joe",\r\n "exp":%s,\r\n "http://example.com/is_root":true,"user_id":"joe"}'
+
+
+@pytest.mark.parametrize(
+    ("token", "logged"),
+    [
+        pytest.param(PRINTED, "refused: MissingRequiredClaimError", id="RFC 7515 A.1: signature good, no user_id"),
+        pytest.param(PRINTED[:-1] + "0", "refused: InvalidSignatureError", id="RFC 7515 A.1: another signature"),
+        pytest.param(PRINTED.replace("lfQ", "lfA"), "refused: InvalidSignatureError", id="RFC 7515 A.1: other claims"),
+        pytest.param((HEAD, JOE % b"1300819380"), "refused: ExpiredSignatureError", id="RFC 7515 A.1: of a user"),
+        pytest.param((HEAD, JOE % b"13008193800"), "admitted: 'joe'", id="RFC 7515 A.1: of a user, later exp"),
+        pytest.param("eyJhbGciOiJub25lIn0.eyJpc3MiOiJqb2UifQ.", "refused: InvalidAlgorithmError", id="RFC 7519 §6.1"),
+    ],
+)
+def test_printed_example_is_judged_as_the_rfc_says(
+    deploy: Deploy, caplog: pytest.LogCaptureFixture, token: Any, logged: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    function = deploy("jwt_auth_token", JWT_SECRET=SECRET)
+    # Bytes that are no text, so that no environment variable could hold them.
+    key = vars(function.module)["JWT_SECRET"] = base64.urlsafe_b64decode(KEY)
+    with contextlib.suppress(Exception):
+        function(token_event(token if isinstance(token, str) else jws(token[0], token[1], key)))
+    assert caplog.messages == [logged]

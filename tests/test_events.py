@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.events import KINDS, documented, http_event, request_event, token_event
-from support.functions import API, ARN, SECRET, WATCH, Deploy, Function
+from support.functions import API, ARN, SECRET, WATCH, Deploy, Function, outcome
 from support.policies import decision
 from support.table import fake_dynamodb
 from support.tokens import Target, aimed_at
@@ -25,16 +25,6 @@ TOKENS: dict[str, Callable[[Target], str]] = {
     "doubled": lambda it: f"{it.token()},Bearer {it.token()}",
 }
 any_kind = pytest.mark.parametrize("target", ANY_KIND, indirect=True)
-
-
-def outcome(function: Function, event: Any) -> Any:
-    """Return an authorizer's answer, or None for a 401."""
-    try:
-        return function(event)
-    except Exception as error:
-        if str(error) != "Unauthorized":
-            raise
-        return None
 
 
 @pytest.mark.parametrize("token", TOKENS)

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.events import token_event
-from support.functions import API, ARN, CLIENT_ID, PREVIOUS, SECRET, Deploy, Function
+from support.functions import API, ARN, CLIENT_ID, PREVIOUS, SECRET, Deploy, Function, outcome
 from support.google import certificate, private_key
 from support.policies import decision
 from support.table import AWS
@@ -28,12 +28,7 @@ def authorize(deploy: Deploy) -> Function:
 
 
 def admits(authorize: Function, token: str) -> bool:
-    try:
-        return bool(authorize(token_event(token)))
-    except Exception as error:
-        if str(error) != "Unauthorized":
-            raise
-        return False
+    return outcome(authorize, token_event(token)) is not None
 
 
 def test_valid_token_is_admitted_to_every_method_of_the_stage(authorize: Function) -> None:
@@ -211,7 +206,7 @@ NO_LISTS = [
     LONG_ARN,
     f"{ARN},{LONG_ARN}",
 ]
-NO_LISTS += [f"{API}/prod/GET/a b", f"{ARN} {ARN}", f"{ARN}é", f"{ARN}\udcff", f"{ARN};{OTHER_ARN}"]
+NO_LISTS += [f"{API}/prod/GET/a b", f"{ARN} {ARN}", f"{ARN}é", f"{ARN}\udcff"]
 NO_LISTS += ["arn:aws:execute-api:", ARN.replace("execute-api", "lambda"), ARN.upper(), f"x{ARN}"]
 NO_LISTS += [f"={ARN}", f"ad min={ARN}", f'ad"min={ARN}', f"ad\\min={ARN}", f"é={ARN}", f"a=b={ARN}", f"a,b={ARN}"]
 NO_LISTS += ["admin=", "admin", "admin=GET/api", f"admin={LONG_ARN}", f"{ARN},admin={ARN}é"]
