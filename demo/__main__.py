@@ -1,0 +1,224 @@
+"""Deploys the kit to an emulator on this machine and walks through what it does: `make demo`, `make serve`.
+
+    python -m demo                           each request as a curl command, its answer, and whether that was right
+    python -m demo --serve [NAME=VALUE ...]  a page and commands to try it, until Ctrl-C; parameters of template.yaml
+
+Exit status: 0 all was right, 1 it was not or a sentence says what is in the way, 130 Ctrl-C came before the end.
+"""
+
+import argparse
+import contextlib
+import json
+import shlex
+import signal
+import sys
+import textwrap
+import time
+import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
+
+try:
+    import jwt
+    import requests
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+
+    from demo.emulator import ROOT, DemoError, Stack, authorizer_runs, aws, create_user, deploy, emulator, physical_ids
+except ImportError as error:
+    sys.exit(f"demo: {error.name} cannot be imported: run `make demo`, which installs what is needed.")
+
+LOGIN = '{"user_id": "testuser", "password": "password123"}'
+METHODS = "arn:aws:execute-api:*:*:*/prod/GET"
+OPEN = f"{METHODS}/api,{METHODS}/api/other,{METHODS}/google"
+BOLD, GREEN, RED = "\033[1m", "\033[32m", "\033[31m"  # a terminal's
+RIGHT: list[bool] = []  # for every answer so far, whether it was as it should be
+SHORT: dict[str, str] = {}  # long values, and the shell variables that are printed in their place
+COMMANDS = """
+Open this page:
+  {page}
+
+Or paste these lines into another terminal:
+  URL={rest.api}
+  HTTP_URL={http.api}
+  LOGIN='{login}'
+  TOKEN=$(curl -s $URL/auth -d "$LOGIN" | cut -d '"' -f 4)
+  HTTP_TOKEN=$(curl -s $HTTP_URL/auth -d "$LOGIN" | cut -d '"' -f 4)
+A wrong password, no token (401); the token (200); what it does not open (403); the HTTP API (200)
+  curl $URL/auth -d '{{"user_id": "testuser", "password": "wrong"}}'
+  curl $URL/api
+  curl -H "Authorization: Bearer $TOKEN" $URL/api
+  curl -H "Authorization: Bearer $TOKEN" $URL/api/admin
+  curl -H "Authorization: Bearer $HTTP_TOKEN" $HTTP_URL/api
+A WebSocket, which sends back what you type
+  {python} -m websockets "{rest.websocket}?access_token=$TOKEN"
+
+Ctrl-C ends it all."""
+
+
+def main() -> int:
+    """Run the command line and return its exit status."""
+    parser = argparse.ArgumentParser(prog="demo", description="Walk through what the kit does, on this machine.")
+    parser.add_argument("--serve", action="store_true", help="stay up until Ctrl-C, and print what to try")
+    parser.add_argument("--port", type=int, default=0, help="port of 127.0.0.1 to listen on (default: a free one)")
+    parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="a parameter of template.yaml, for --serve")
+    options = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        with emulator(options.port) as endpoint:
+            return serve(endpoint, options.parameters) if options.serve else story(endpoint, time.monotonic())
+    except (DemoError, OSError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def serve(endpoint: str, words: list[str]) -> int:
+    """Deploy the kit with these parameters, print what to try, and wait for Ctrl-C."""
+    parameters = {"AllowedResourceArns": OPEN} | dict(word.partition("=")[::2] for word in words)
+    rest, http = deployed(endpoint, parameters)
+    s3 = aws(endpoint, "s3")
+    s3.create_bucket(Bucket="page")
+    s3.upload_file(ROOT / "try.html", "page", "try.html", ExtraArgs={"ContentType": "text/html; charset=utf-8"})
+    fields = {"api": rest.api, "ws": rest.websocket, "google": parameters.get("GoogleClientId", "").split(",")[0]}
+    page = f"{endpoint}/page/try.html?{urllib.parse.urlencode(fields, safe=':/')}"
+    say(COMMANDS.format(page=page, rest=rest, http=http, login=LOGIN, python=shlex.quote(sys.executable)))
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.pause()
+    return 0
+
+
+def deployed(endpoint: str, parameters: dict[str, str]) -> tuple[Stack, Stack]:
+    """Deploy both templates and create their users: testuser, and ada with the scope admin."""
+    say("Deploying template.yaml and template_http.yaml to an emulator on this machine ...")
+    stacks = deploy(endpoint, **parameters), deploy(endpoint, "template_http.yaml", "access-control-http")
+    table = parameters.get("UserTableName", "user_credentials")
+    users = [("testuser", "--table", table), ("ada", "--table", table, "--scope", "admin")]
+    users += [("testuser", "--table", "user_credentials_http")]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda user: create_user(endpoint, user[0], "password123", *user[1:]), users))
+    return stacks
+
+
+def story(endpoint: str, start: float) -> int:
+    """Show what the kit promises, a request or two for each promise, and return 0 if every answer was right."""
+    settings = {"CheckUsers": "true", "AllowedResourceArns": f"{OPEN},admin={METHODS}/api/admin"}
+    rest, http = deployed(endpoint, settings)
+
+    chapter("A REST API", URL=rest.api)
+    token = ask("A password becomes a token", 200, f"{rest.api}/auth", body=LOGIN, name="TOKEN")
+    print(textwrap.fill(f"\nTOKEN={token}", 80, break_on_hyphens=False))
+    say(json.dumps(jwt.decode(token, options={"verify_signature": False}), indent=2))
+    ask("A wrong password does not", 401, f"{rest.api}/auth", body=LOGIN.replace("password123", "wrong"))
+    ask("No token: who are you?", 401, f"{rest.api}/api")
+    ask("The token opens the protected endpoint", 200, f"{rest.api}/api", token)
+    runs = authorizer_runs(rest)
+    ask("Another route, by the same answer of the authorizer", 200, f"{rest.api}/api/other", token)
+    step("How often API Gateway asked it again", 0, authorizer_runs(rest) - runs)
+    say("\nWhat it had answered: a policy for every route, which API Gateway remembers", BOLD)
+    say(policy(rest, token))
+
+    chapter("Rights: a route for users with the scope admin")
+    ask("testuser has no scope: not you", 403, f"{rest.api}/api/admin", token)
+    ada = ask("ada has it", 200, f"{rest.api}/auth", body=LOGIN.replace("testuser", "ada"), name="ADA")
+    ask("So she may", 200, f"{rest.api}/api/admin", ada)
+    SHORT[forged := f"{ada.rpartition('.')[0]}.{token.rpartition('.')[2]}"] = "$FORGED"
+    ask("Forged: what her token says, with the signature of testuser's", 401, f"{rest.api}/api/admin", forged)
+
+    chapter("A WebSocket API", WS=rest.websocket)
+    converse("No token (AWS says 401, this emulator 500)", "refused", rest.websocket)
+    converse("The token, and a message that comes back", "hello", f"{rest.websocket}?access_token={token}")
+
+    chapter("An HTTP API, from the same files", HTTP_URL=http.api)
+    other = ask("It has users and tokens of its own", 200, f"{http.api}/auth", body=LOGIN, name="HTTP_TOKEN")
+    ask("No token", 401, f"{http.api}/api")
+    ask("The token", 200, f"{http.api}/api", other)
+    runs = authorizer_runs(http)
+    ask("Another route", 200, f"{http.api}/api/other", other)
+    step("How often API Gateway asked the authorizer again", 0, authorizer_runs(http) - runs)
+    ask("May a page of another site call it? (CORS)", 204, f"{http.api}/api", origin="https://app.example")
+
+    rest = deploy(endpoint, **settings, ReauthorizeEvery="0")
+    chapter("Logging out, with a cache of 0 seconds", URL=rest.api)
+    ask("The token is still good", 200, f"{rest.api}/api", token)
+    say("\n$ python create_password.py --user-id testuser --table $TABLE --log-out")
+    create_user(endpoint, "testuser", "", "--log-out")
+    ask("And now it is not", 401, f"{rest.api}/api", token)
+    say("A cache of 300 seconds could have let it in for as long.")
+
+    say(f"\n{sum(RIGHT)} of {len(RIGHT)} answers were right, in {time.monotonic() - start:.1f} seconds.", BOLD)
+    say("Next: make serve. It stays up, with a page and commands to try.")
+    return 0 if all(RIGHT) else 1
+
+
+def chapter(title: str, **addresses: str) -> None:
+    """Print the title of a chapter, and the addresses in it, which have short names from here on."""
+    say(f"\n── {title} {'─' * (76 - len(title))}", BOLD)
+    for name, address in addresses.items():
+        say(f"{name}={address}")
+        SHORT[address] = f"${name}"
+
+
+def ask(title: str, expected: int, url: str, token: str = "", body: str = "", name: str = "", origin: str = "") -> str:
+    """Send a request, show it as the curl command that sends the same, and return the token of the answer, now named."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    headers |= {"Origin": origin, "Access-Control-Request-Method": "GET"} if origin else {}
+    method = "OPTIONS" if origin else "POST" if body else "GET"
+    answer = requests.Session().send(requests.Request(method, url, headers, data=body).prepare())
+    if name:
+        SHORT[answer.json()["token"]] = f"${name}"
+    allowed = [f"{key}: {value}" for key, value in answer.headers.items() if "Allow" in key]
+    step(title, expected, answer.status_code, curl(answer.request), answer.text or "\n".join(allowed))
+    return str(answer.json()["token"]) if name else ""
+
+
+def curl(request: requests.PreparedRequest) -> str:
+    """Return the command that sends the same request."""
+    words = [f'-H "{name}: {value}"' for name, value in request.headers.items() if name != "Content-Length"]
+    words += [f"-d '{request.body}'"] if request.body else []
+    words += [f"-X {request.method}"] if request.method == "OPTIONS" else []
+    return f"$ curl {' '.join([*words, str(request.url)])}"
+
+
+def converse(title: str, expected: str, url: str) -> None:
+    """Open a WebSocket, say hello, and show what comes back."""
+    try:
+        with connect(url, proxy=None) as connection:
+            connection.send("hello")
+            found = str(connection.recv())
+    except InvalidStatus:
+        found = "refused"
+    step(title, expected, found, f'$ python -m websockets "{url}"')
+
+
+def policy(stack: Stack, token: str) -> str:
+    """Return what the authorizer of GET /api answers about a token."""
+    ids = physical_ids(stack.endpoint, stack.name)
+    method = f"arn:aws:execute-api:us-east-1:000000000000:{ids['Api']}/prod/GET/api"
+    event = json.dumps({"type": "TOKEN", "authorizationToken": token, "methodArn": method})
+    answer = aws(stack.endpoint, "lambda").invoke(FunctionName=ids["JwtAuthToken"], Payload=event)
+    return json.dumps(json.load(answer["Payload"]), indent=2)
+
+
+def step(title: str, expected: object, found: object, *lines: str) -> None:
+    """Print what a step shows, the lines about it, and whether it came out as it should."""
+    RIGHT.append(found == expected)
+    say(f"\n{title}", BOLD)
+    for line in filter(None, lines):
+        say(line)
+    if found == expected:
+        say(f"✓ {found}, as it should be", GREEN)
+    else:
+        say(f"✗ {found}, and it should be {expected}", RED)
+
+
+def say(text: str, style: str = "") -> None:
+    """Print a text with short names for long values, in a style where this is a terminal."""
+    for value, name in SHORT.items():
+        text = text.replace(value, name)
+    print(f"{style}{text}\033[0m" if style and sys.stdout.isatty() else text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
