@@ -81,10 +81,10 @@ def padded(text: str) -> str:
     return text + "=" * (-len(text) % 4 or 4)
 
 
-def json_serialization(target: Target, **members: Any) -> str:
+def json_serialization(target: Target) -> str:
     """Return a good token in the JSON serialization (RFC 7515 §7.2)."""
     head, body, signature = target.token().split(".")
-    return json.dumps({"payload": body, "protected": head, "signature": signature, **members})
+    return json.dumps({"payload": body, "protected": head, "signature": signature})
 
 
 def unencoded(target: Target) -> str:
@@ -131,7 +131,6 @@ ATTACKS: dict[str, Attack] = {
     "RFC 8725 §2.1: HS256, signed with the public key": header(hs(public_pem()), alg="HS256"),
     "RFC 8725 §2.1: the same in PKCS1": header(hs(public_pem(PKCS1)), alg="HS256"),
     "RFC 8725 §2.1: the same, the certificate": header(hs(certificate("key-1")), alg="HS256"),
-    "RFC 8725 §2.1: the same, no line break": header(hs(certificate("key-1").strip()), alg="HS256"),
     "RFC 8725 §2.2: a key found in a word list": signed_by(hs("secret")),
     "RFC 7519 §11.1: content that somebody else signed": header(BAD, jwk=JWK),
     "RFC 6750 §5.1: token manufacture": signed_by(ATTACKER),
@@ -151,11 +150,9 @@ ATTACKS: dict[str, Attack] = {
     "HS256 header, RSA signature": header(partial(rs256, "key-1"), alg="HS256"),
     "PS256": header(pss, alg="PS256"),
     "ES256": header(ecdsa, alg="ES256"),
-    "ES256 of zeros": header(lambda _: bytes(64), alg="ES256"),
     "jwk, RS256": header(BAD, alg="RS256", jwk=JWK),
     "jwk, HS256": header(hs("k" * 32), alg="HS256", jwk={"kty": "oct", "k": base64url(b"k" * 32)}),
     "x5c": header(BAD, x5c=["".join(certificate("bad").splitlines()[1:-1])]),
-    "x5t": header(BAD, x5t=base64url(b"t" * 20)),
     "kid that is a key": header(ATTACKER, alg="RS256", kid=certificate("bad")),
     "one bit of the signature": lambda it: it.token(sign=lambda signed: bytes([it.sign(signed)[0] ^ 1])),
     "first half of the signature": lambda it: it.token(sign=lambda signed: it.sign(signed)[:16]),
@@ -179,8 +176,7 @@ ATTACKS: dict[str, Attack] = {
     "four segments": text(lambda token: token + ".e30"),
     "empty fourth segment": text(lambda token: token + "."),
     "leading dot": text(lambda token: "." + token),
-    "JSON serialization, flattened": json_serialization,
-    "JSON serialization, general": lambda it: json_serialization(it, signatures=[{"header": {"alg": "none"}}]),
+    "JSON serialization": json_serialization,
     "token in quotes": text(lambda token: f'"{token}"'),
     "token in base64": text(lambda token: base64.b64encode(token.encode()).decode()),
     "token in percent encoding": text(lambda token: token.replace(".", "%2E")),
@@ -188,11 +184,9 @@ ATTACKS: dict[str, Attack] = {
     "two tokens, blank": text(lambda token: f"Bearer {token} {token}"),
     "two schemes": text(lambda token: f"Bearer Bearer {token}"),
     "another scheme": text(lambda token: f"Basic {token}"),
-    "scheme and colon": text(lambda token: f"Bearer: {token}"),
     "scheme and tab": text(lambda token: f"Bearer\t{token}"),
     "leading blank": text(lambda token: " " + token),
     "leading line break": text(lambda token: "\n" + token),
-    "byte order mark": text(lambda token: "\ufeff" + token),
     "no-break space": text(lambda token: f"Bearer {token}\u00a0"),
     "full-width dots": text(lambda token: token.replace(".", "\uff0e")),
     "full-width letters": segment(2, lambda it: "".join(chr(ord(letter) + 0xFEE0) for letter in it)),
@@ -200,7 +194,6 @@ ATTACKS: dict[str, Attack] = {
     "signature with a stray bit": segment(2, stray_bit),
     "signature in the other alphabet": other_alphabet,
     "line break in the header": segment(0, lambda it: it[:4] + "\n" + it[4:]),
-    "blanks in the claims": segment(1, lambda it: it[:4] + "    " + it[4:]),
     "line break in the signature": segment(2, lambda it: it[:4] + "\n" + it[4:]),
     "junk in the header": segment(0, lambda it: it + "####"),
     "junk in the claims": segment(1, lambda it: "####" + it),
@@ -215,7 +208,6 @@ ATTACKS: dict[str, Attack] = {
     "RFC 8725 §2.6: none, in UTF-32": lambda it: it.token('{"alg": "none"}'.encode("utf-32"), sign=unsigned),
     "RFC 8725 §2.6: none, behind an escape": lambda it: it.token(b'{"\\u0061lg": "none"}', sign=unsigned),
     "header that is no JSON": lambda it: it.token(b"alg: HS256"),
-    "header in single quotes": lambda it: it.token(json.dumps(it.header).replace('"', "'").encode()),
     "header with a comment": lambda it: it.token(encoded(it.header) + b"//"),
     "header that is a list": lambda it: it.token(b"[" + encoded(it.header) + b"]"),
     "header that is null": lambda it: it.token(b"null"),
@@ -227,7 +219,6 @@ ATTACKS: dict[str, Attack] = {
     "claims that are a list": lambda it: it.token(payload=b"[" + encoded(it.claims) + b"]"),
     "claims that are text": lambda it: it.token(payload=json.dumps(json.dumps(it.claims)).encode()),
     "claims that are null": lambda it: it.token(payload=b"null"),
-    "claims that are empty": lambda it: it.token(payload=b"{}"),
     "claims of invalid UTF-8": lambda it: it.token(payload=b'{"user_id": "\xff"}'),
     "claims that are a token": lambda it: it.token(payload=json.dumps({"jwt": it.token()}).encode()),
     "exp twice, the past last": lambda it: it.token(payload=more(it.claims, b'"exp": 1')),

@@ -1,17 +1,14 @@
 """Every kind of API: the same decision behind each, safe to cache, from events as AWS documents them."""
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import bcrypt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.events import KINDS, documented, http_event, request_event, token_event
-from support.functions import API, ARN, SECRET, WATCH, Deploy, Function, outcome
+from support.functions import API, ARN, Deploy, outcome
 from support.policies import decision
-from support.table import fake_dynamodb
 from support.tokens import Target, aimed_at
 
 ANY_KIND = ["jwt_auth_token", "jwt_auth_token_google"]
@@ -204,34 +201,3 @@ def test_no_header_query_string_or_path_makes_anything_but_unauthorized(target: 
     event |= {"headers": data.draw(st.none() | HEADERS), "multiValueHeaders": data.draw(st.none() | SEVERAL)}
     query = data.draw(st.none() | st.dictionaries(TEXT | st.just("access_token"), TEXT, max_size=3))
     assert outcome(target.function, event | {"queryStringParameters": query, "path": data.draw(TEXT)}) is None
-
-
-# Login.
-
-PASSWORD = "correct horse battery staple"
-
-
-@pytest.fixture
-def login(deploy: Deploy) -> Iterator[Function]:
-    stored = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
-    WATCH.guards(PASSWORD, stored)
-    with fake_dynamodb() as table:
-        table.items["testuser"] = {"passwordHash": {"S": stored}}
-        yield deploy("jwt_create_token", JWT_SECRET=SECRET, USER_CREDENTIALS_TABLE_NAME="users", **table.environment)
-
-
-@pytest.mark.parametrize(
-    ("name", "status"),
-    [
-        ("proxy_rest_login", 200),
-        ("proxy_http_api_1_0", 200),
-        ("proxy_http_api_2_0", 200),
-        ("function_url", 200),
-        ("console_test", 200),
-        ("proxy_rest_api", 400),
-    ],
-)
-def test_login_answers_every_kind_of_event(login: Function, name: str, status: int) -> None:
-    answer = login(documented(name))
-    assert answer["statusCode"] == status
-    assert ("token" in json.loads(answer["body"])) == (status == 200)

@@ -46,23 +46,9 @@ def test_policy_keeps_the_partition_of_the_method_that_asked(authorize: Function
     assert decision(authorize(token_event(make_jwt(), arn)), arn) == "Allow"
 
 
-@pytest.mark.parametrize(
-    ("changes", "admitted"),
-    [
-        ({"iss": "https://login.example", "aud": "api"}, True),
-        ({"iss": "https://login.example", "aud": ["other", "api"]}, True),
-        ({"iss": "https://login.example"}, False),
-        ({"aud": "api"}, False),
-        ({"iss": "https://login.example", "aud": "ap"}, False),
-        ({"iss": "https://login.example.evil", "aud": "api"}, False),
-    ],
-    ids=str,
-)
-def test_issuer_and_audience_are_demanded_when_configured(
-    deploy: Deploy, changes: dict[str, Any], admitted: bool
-) -> None:
-    authorize = deploy("jwt_auth_token", JWT_SECRET=SECRET, JWT_ISSUER="https://login.example", JWT_AUDIENCE="api")
-    assert admits(authorize, make_jwt(**changes)) == admitted
+def test_audience_may_be_one_of_several(deploy: Deploy) -> None:
+    authorize = deploy("jwt_auth_token", JWT_SECRET=SECRET, JWT_AUDIENCE="api")
+    assert [admits(authorize, make_jwt(aud=audience)) for audience in (["web", "api"], ["web", "ap"])] == [True, False]
 
 
 def test_empty_optional_settings_mean_not_set(deploy: Deploy) -> None:
@@ -89,17 +75,16 @@ def test_previous_secret_still_verifies(deploy: Deploy, script: str) -> None:
             authorize(token_event(token, arn) | {"headers": {"Authorization": token}})
 
 
-def der(key: Any, form: str) -> str:
-    """Return the base64 of a key in DER, as it stands between the first and the last line of a PEM."""
-    if form == "public":
-        told = key.public_key().public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-    elif form == "public, PKCS1":
-        told = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.PKCS1)
-    else:
-        container = getattr(serialization.PrivateFormat, form)
-        told = key.private_bytes(serialization.Encoding.DER, container, serialization.NoEncryption())
+def public(key: Any, form: str = "SubjectPublicKeyInfo") -> str:
+    """Return the base64 of a public key, as it stands between the first and the last line of a PEM."""
+    told = key.public_key().public_bytes(serialization.Encoding.DER, getattr(serialization.PublicFormat, form))
+    return base64.b64encode(told).decode()
+
+
+def private(key: Any, form: str) -> str:
+    """Return the same of a private key."""
+    told = getattr(serialization.PrivateFormat, form)
+    told = key.private_bytes(serialization.Encoding.DER, told, serialization.NoEncryption())
     return base64.b64encode(told).decode()
 
 
@@ -117,17 +102,17 @@ UNUSABLE_SECRETS = {
     "JWK": '{"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0"}',
     "x5c": "".join(certificate("secret").splitlines()[1:-1]),
     "PEM without its first and last line": "\n".join(certificate("secret").splitlines()[1:-1]),
-    "RSA, public": der(RSA, "public"),
-    "RSA, public, PKCS1": der(RSA, "public, PKCS1"),
-    "RSA, PKCS8": der(RSA, "PKCS8"),
-    "RSA, PKCS1": der(RSA, "TraditionalOpenSSL"),
-    "P-256, public": der(EC, "public"),
-    "P-256, PKCS8": der(EC, "PKCS8"),
-    "P-256, SEC1": der(EC, "TraditionalOpenSSL"),
-    "P-384, public": der(ec.generate_private_key(ec.SECP384R1()), "public"),
-    "P-521, public": der(ec.generate_private_key(ec.SECP521R1()), "public"),
-    "Ed25519, public": der(ed25519.Ed25519PrivateKey.generate(), "public"),
-    "Ed25519, PKCS8": der(ed25519.Ed25519PrivateKey.generate(), "PKCS8"),
+    "RSA, public": public(RSA),
+    "RSA, public, PKCS1": public(RSA, "PKCS1"),
+    "RSA, PKCS8": private(RSA, "PKCS8"),
+    "RSA, PKCS1": private(RSA, "TraditionalOpenSSL"),
+    "P-256, public": public(EC),
+    "P-256, PKCS8": private(EC, "PKCS8"),
+    "P-256, SEC1": private(EC, "TraditionalOpenSSL"),
+    "P-384, public": public(ec.generate_private_key(ec.SECP384R1())),
+    "P-521, public": public(ec.generate_private_key(ec.SECP521R1())),
+    "Ed25519, public": public(ed25519.Ed25519PrivateKey.generate()),
+    "Ed25519, PKCS8": private(ed25519.Ed25519PrivateKey.generate(), "PKCS8"),
 }
 
 

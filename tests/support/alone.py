@@ -109,16 +109,8 @@ def linked(folder: Path, names: Iterable[str]) -> Path:
 def unpacked_layer(folder: Path, requirements: str) -> Path:
     """Return the python/ folder of the layer that build_layer.py makes of a requirements file."""
     target = folder / f"{requirements}.zip"
-    command = [
-        sys.executable,
-        "build_layer.py",
-        "build",
-        f"requirements_{requirements}.txt",
-        str(target),
-        "--arch",
-        "host",
-    ]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    command = f"build_layer.py build requirements_{requirements}.txt {target} --arch host"
+    subprocess.run([sys.executable, *command.split()], cwd=ROOT, check=True, capture_output=True)
     with zipfile.ZipFile(target) as layer:
         layer.extractall(folder / requirements)
     return folder / requirements / "python"

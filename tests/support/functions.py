@@ -1,10 +1,11 @@
 """Handlers as functions: deployed under an environment, called with an event, and heard in all that they say."""
 
-import importlib.util
+import contextlib
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib.machinery import SourceFileLoader
 from types import ModuleType
 from typing import Any
 
@@ -50,6 +51,16 @@ class Listener(logging.Handler):
         WATCH.hears(record.name, self.format(record))
 
 
+@contextlib.contextmanager
+def heard(who: str) -> Iterator[None]:
+    """Tell the watch of an exception, and of those that Python would print above it."""
+    try:
+        yield
+    except Exception as error:
+        WATCH.hears(who, f"{error!r} {error.__cause__!r} {None if error.__suppress_context__ else error.__context__!r}")
+        raise
+
+
 class Function:
     """A deployed handler: called with an event, it answers what API Gateway would get, as JSON in UTF-8."""
 
@@ -57,12 +68,9 @@ class Function:
         self.module = module
 
     def __call__(self, event: Any) -> Any:
-        try:
+        with heard(self.module.__name__):
             answer = self.module.lambda_handler(json.loads(json.dumps(event)), None)
             sent = json.loads(json.dumps(answer, ensure_ascii=False).encode())
-        except Exception as error:
-            WATCH.hears(self.module.__name__, printed(error))
-            raise
         WATCH.hears(self.module.__name__, json.dumps(without_issued_token(sent), ensure_ascii=False))
         return sent
 
@@ -87,22 +95,11 @@ def deployed(monkeypatch: pytest.MonkeyPatch, script: str, **environment: str) -
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     WATCH.guards(environment.get("JWT_SECRET", ""), environment.get("JWT_SECRET_PREVIOUS", ""))
-    spec = importlib.util.spec_from_file_location(script, ROOT / f"{script}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        WATCH.hears(script, printed(error))
-        raise
+    loader = SourceFileLoader(script, str(ROOT / f"{script}.py"))
+    module = ModuleType(script)
+    with heard(script):
+        loader.exec_module(module)
     return Function(module)
-
-
-def printed(error: BaseException) -> str:
-    """Return an exception and those that Python would print above it."""
-    context = None if error.__suppress_context__ else error.__context__
-    return f"{error!r} {error.__cause__!r} {context!r}"
 
 
 def without_issued_token(answer: Any) -> Any:
