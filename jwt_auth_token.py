@@ -1,15 +1,15 @@
 """Authorizer of a REST or HTTP API: admits requests that carry a JWT which jwt_create_token.py issued (HS256).
 
 Environment
-    JWT_SECRET             required   the key that signs: 32 bytes or more (RFC 7518 §3.2), 10 different characters
+    JWT_SECRET             required   the key that signs: 32 bytes or more (RFC 7518 §3.2), 10 of them different
     JWT_SECRET_PREVIOUS    optional   the key before it: still verifies, never signs
     JWT_ISSUER             optional   when set, the token's "iss" must be this
     JWT_AUDIENCE           optional   when set, the token's "aud" must be, or contain, this; when not, it must have none
     ALLOWED_RESOURCE_ARNS  optional   comma-separated method ARNs that a valid token may call, with * ("/" too) and ? as
                                       wildcards; default: every method of the stage. Rights per user: admin=<ARN> is
-                                      for those tokens alone whose claim "scope" has the word admin
-    USER_CREDENTIALS_TABLE_NAME       optional   login's table. When set, a token is refused whose user is no longer
-                                      in it, or has a tokensValidFrom (Unix seconds) later than the token's "iat"
+                                      for tokens whose claim "scope", of the user's item, has the word admin
+    USER_CREDENTIALS_TABLE_NAME       optional   login's table, to log users out: refuses a token whose user is not in
+                                      it, or has a tokensValidFrom (number, Unix seconds) later than the token's "iat"
 
 Layer        basic_auth (PyJWT); boto3, for the table, comes with the runtime
 Permissions  CloudWatch Logs; with the table, dynamodb:GetItem on it (attributes user_id and tokensValidFrom)
@@ -17,9 +17,9 @@ Memory       256 MB, timeout 10 s: a DynamoDB that hangs takes 7 s
 Answers      401  no valid token (raises Exception("Unauthorized"); for HTTP APIs, AWS does not document the status)
              403  a valid token, and a method that ALLOWED_RESOURCE_ARNS does not list for it
              500  DynamoDB failed, or a setting is missing or bad (the log says which)
-Token source "Bearer <jwt>" or the bare token in the identity source: API Gateway remembers the answer under that.
-             REST API: Authorization (TOKEN), or method.request.header.Authorization (REQUEST).
-             HTTP API: $request.header.Authorization, payload 1.0 or 2.0, simple responses off
+Token source header Authorization, "Bearer <jwt>" or the bare token. It must be an identity source, for that is the key
+             of API Gateway's cache: Authorization (REST TOKEN), method.request.header.Authorization (REST REQUEST), or
+             $request.header.Authorization alone (HTTP API, payload 1.0 or 2.0, simple responses off)
 Caching      safe at any TTL: the policy depends on the token and the stage, never on the method that asked.
              A cached answer can outlive the token's "exp", or a logout, by the TTL at most.
 Rotation     1. authorizers: JWT_SECRET = new, JWT_SECRET_PREVIOUS = old  2. login: JWT_SECRET = new
@@ -28,10 +28,10 @@ Version      2.0.0 (CHANGELOG.md says what changed)
 """
 
 import contextlib
-import fnmatch
 import logging
 import os
 import re
+from fnmatch import fnmatchcase
 from typing import Any, NoReturn
 
 import jwt
@@ -39,18 +39,18 @@ import jwt
 logger = logging.getLogger()
 logger.setLevel(logging.INFO)
 
-# A public or private key as bare base64 (DER), which a stranger may know; PyJWT refuses the other forms of keys.
-DER_KEY = re.compile(r"\s*M(?:I[GHI]|[A-H][AEIMQUYcgkosw048][Cw])[A-Za-z0-9+/\s]+=*\s*")
+# Another kind of key in base64, which a stranger may know: of DER (MI, MF, MC ...), SSH (AAAA) or PEM (LS0t).
+BASE64_KEY = re.compile(r"[\s\"']*(?:M(?:I[GHI]|[A-H][AEIMQUYcgkosw048][Cw])|AAAA|LS0t)[\w+/=\s\\\"'-]+")
 
 
 def signing_secret(name: str) -> str:
     """Return the secret in a variable, or stop the function if it is weak or another kind of key (RFC 8725 §3.5)."""
     secret = os.environ.get(name, "")
     with contextlib.suppress(Exception):
-        jwt.encode({}, secret, algorithm="HS256")
-        if len(secret.encode()) >= 32 and len(set(secret)) >= 10 and not DER_KEY.fullmatch(secret):
+        jwt.encode({}, secret.strip(), algorithm="HS256")  # PyJWT refuses PEM, SSH and JWK
+        if len(secret.encode()) >= 32 and len(set(secret)) >= 10 and not BASE64_KEY.fullmatch(secret):
             return secret
-    raise ValueError(f"{name} must be 32 bytes or more of text, with 10 different characters: openssl rand -hex 32")
+    raise ValueError(f"{name} must be 32 bytes or more, 10 of them different, and no other key: openssl rand -hex 32")
 
 
 JWT_SECRET = signing_secret("JWT_SECRET")
@@ -68,7 +68,7 @@ VALIDATION: dict[str, Any] = {
 COMPACT_JWS = re.compile(r"[\w-]+\.[\w-]+\.(?:[\w-]{4})*(?:[\w-][AQgw]|[\w-]{2}[AEIMQUYcgkosw048])?", re.ASCII)
 SCOPE = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")  # RFC 6749 §3.3
 
-# <ARN>, for every valid token, or <scope token>=<ARN>, for those that have the scope.
+# <ARN>, for every valid token, or <scope token>=<ARN>, for those that have the scope; 512 characters at most.
 ENTRY = r"\s*(?:(?!arn:)([!#-+\--<>-\[\]-~]+)=)?(\*|(?![^,]{513})arn:[a-z*-]+:execute-api:[!-+\--~]+)\s*"
 LISTED = os.environ.get("ALLOWED_RESOURCE_ARNS", "")
 if LISTED and not re.fullmatch(f"{ENTRY}(?:,{ENTRY})*", LISTED):
@@ -76,7 +76,7 @@ if LISTED and not re.fullmatch(f"{ENTRY}(?:,{ENTRY})*", LISTED):
 ALLOWED_RESOURCE_ARNS: list[tuple[str, str]] = re.findall(ENTRY, LISTED)
 
 USER_CREDENTIALS_TABLE_NAME = os.environ.get("USER_CREDENTIALS_TABLE_NAME", "")
-if USER_CREDENTIALS_TABLE_NAME:  # without it, the cold start is spared boto3
+if USER_CREDENTIALS_TABLE_NAME:  # without it, the cold start is spared these
     from concurrent.futures import ThreadPoolExecutor
 
     import boto3
@@ -84,8 +84,8 @@ if USER_CREDENTIALS_TABLE_NAME:  # without it, the cold start is spared boto3
     from botocore.exceptions import ClientError
 
     # 2 attempts of 1 s to connect and 2 s between two reads, and 1 s at most between the attempts.
-    patience = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2})
-    dynamodb, threads = boto3.client("dynamodb", config=patience), ThreadPoolExecutor()
+    timeouts = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2})
+    dynamodb = boto3.client("dynamodb", config=timeouts)
 
 
 def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
@@ -94,17 +94,17 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     user_id, scope = claims["user_id"], claims.get("scope", "")
     if USER_CREDENTIALS_TABLE_NAME:
         refuse_if_logged_out(user_id, claims.get("iat"))
-    resources = [arn for needed, arn in ALLOWED_RESOURCE_ARNS if not needed or needed in scope.split(" ")]
+    resources = [arn for right, arn in ALLOWED_RESOURCE_ARNS if not right or right in scope.split(" ")]
     method_arn = event.get("routeArn") or event["methodArn"]
     return policy(user_id, method_arn, resources, {"user_id": user_id, "scope": scope, "authorized": True})
 
 
 def presented_token(event: dict[str, Any]) -> str:
-    """Return the token in the identity source, which API Gateway remembers the answer under, or ""."""
+    """Return the token in the identity source, under which API Gateway caches the answer, or ""."""
     source = event.get("identitySource", event.get("authorizationToken"))
-    if source is None:  # a REST API's REQUEST authorizer, or an HTTP API that remembers nothing
+    if source is None:  # a REST API's REQUEST authorizer, or an HTTP API that caches nothing
         headers = event.get("multiValueHeaders") or {k: [v] for k, v in (event.get("headers") or {}).items()}
-        source = list({value for name in headers if name.lower() == "authorization" for value in headers[name]})
+        source = list({value for name in headers if name.lower() == "authorization" for value in headers[name] or []})
     if isinstance(source, list):
         source = source[0] if len(source) == 1 else ""
     return bearer_token(source)
@@ -170,25 +170,24 @@ def user_item(user_id: str, **attributes: Any) -> Any:
     """Return what the table has of a user, or None where there is no such user; raise if DynamoDB fails or hangs."""
     request = {"TableName": USER_CREDENTIALS_TABLE_NAME, "Key": {"user_id": {"S": user_id}}, "ConsistentRead": True}
     request |= attributes | {"ReturnConsumedCapacity": "TOTAL"}
-    found = threads.submit(dynamodb.get_item, **request).result(timeout=7)  # seconds
+    found = ThreadPoolExecutor(1).submit(dynamodb.get_item, **request).result(timeout=7)  # seconds
     found.pop("ConsumedCapacity")  # KeyError without it: botocore takes a 200 that is not JSON for an empty answer
     return found.get("Item")
 
 
 def policy(principal: str, method_arn: str, resources: list[str], context: dict[str, Any]) -> dict[str, Any]:
     """Return the answer for every method at once: API Gateway caches it and replays it for other methods."""
+    # A bracket is no wildcard to IAM.
+    allowed = not ALLOWED_RESOURCE_ARNS or any(fnmatchcase(method_arn, arn.replace("[", "[[]")) for arn in resources)
     invoke: dict[str, Any] = {"Action": "execute-api:Invoke"}
-    if resources:
-        listed = invoke | {"Effect": "Allow", "Resource": resources}
-        # Not only silence: a resource policy that allows everybody would let an unlisted method through.
-        others = invoke | {"Effect": "Deny", "NotResource": resources}
-        matched = any(fnmatch.fnmatchcase(method_arn, arn.replace("[", "[[]")) for arn in resources)  # IAM has no [...]
-        # First what decides about this request, for who reads the policy; to IAM the order means nothing.
-        statements = [listed, others] if matched else [others, listed]
-    else:
+    listed = invoke | {"Effect": "Allow", "Resource": resources}
+    # Denied and not just left out: else a resource policy that allows everybody would let an unlisted method through.
+    others = invoke | {"Effect": "Deny", "NotResource": resources}
+    # First what decides about this request, for who reads the policy; to IAM the order means nothing.
+    statements = [listed, others] if allowed else [others, listed]
+    if not resources:
         stage = "/".join(method_arn.split("/")[:2])
-        statements = [invoke | {"Effect": "Deny" if ALLOWED_RESOURCE_ARNS else "Allow", "Resource": f"{stage}/*"}]
-    outcome = "admitted" if statements[0]["Effect"] == "Allow" else "denied by ALLOWED_RESOURCE_ARNS"
-    logger.info("%s: %r", outcome, principal)
+        statements = [invoke | {"Effect": "Allow" if allowed else "Deny", "Resource": f"{stage}/*"}]
+    logger.info("%s: %r", "admitted" if allowed else "denied by ALLOWED_RESOURCE_ARNS", principal)
     document = {"Version": "2012-10-17", "Statement": statements}
     return {"principalId": principal, "policyDocument": document, "context": context}

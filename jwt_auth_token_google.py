@@ -9,29 +9,30 @@ Environment
 
 Layer        google_auth (google-auth, requests)
 Permissions  CloudWatch Logs only; no VPC without a way to the internet: Google's certificates are fetched
-Memory       256 MB, timeout 10 s: a fetch takes 2 s to connect and 3 s between two reads
+Memory       256 MB, timeout 10 s: a fetch of Google's certificates takes 6 s at most
 Answers      401  no valid token (raises Exception("Unauthorized"); for HTTP APIs, AWS does not document the status)
              403  a valid token, and a method that ALLOWED_RESOURCE_ARNS does not list
              500  Google's certificates cannot be had, or a setting is missing or bad (the log says which)
-Token source "Bearer <ID token>" or the bare token in the identity source: API Gateway remembers the answer under that.
-             REST API: Authorization (TOKEN), or method.request.header.Authorization (REQUEST).
-             HTTP API: $request.header.Authorization, payload 1.0 or 2.0, simple responses off
+Token source header Authorization, "Bearer <ID token>" or the bare token. It must be an identity source, as that is the key
+             of API Gateway's cache: Authorization (REST TOKEN), method.request.header.Authorization (REST REQUEST), or
+             $request.header.Authorization alone (HTTP API, payload 1.0 or 2.0, simple responses off)
 Caching      safe at any TTL: the policy depends on the token and the stage, never on the method that asked.
              A cached answer can outlive the token's "exp" by the TTL at most.
-Certificates fetched when they expire, and for an unknown key id; at most once in 60 s while there are some that are
-             at most a day past their time, and not for 10 s after an attempt that hung while there are none
+Certificates fetched when they expire, and for an unknown key id. While there are some, at most a day past their time,
+             there is one attempt in 60 s; while there are none, no attempt for 10 s after one that hung
 Principal    "sub", which never changes; an e-mail address can (developers.google.com/identity/openid-connect)
 Version      2.0.0 (CHANGELOG.md says what changed)
 """
 
 import base64
 import dataclasses
-import fnmatch
 import json
 import logging
 import os
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
@@ -71,7 +72,7 @@ class Certificates:
     """Google's certificates; times in Unix seconds, as the monotonic clock may stand still in a frozen environment."""
 
     key_ids: frozenset[str] = frozenset()
-    answer: SimpleNamespace | None = None  # what verify_oauth2_token gets when it asks for them
+    reply: SimpleNamespace | None = None  # what verify_oauth2_token gets when it asks for them
     expires: float = 0.0
     attempted: float = 0.0
     paused_until: float = 0.0
@@ -91,11 +92,11 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
 
 
 def presented_token(event: dict[str, Any]) -> str:
-    """Return the token in the identity source, which API Gateway remembers the answer under, or ""."""
+    """Return the token in the identity source, under which API Gateway caches the answer, or ""."""
     source = event.get("identitySource", event.get("authorizationToken"))
-    if source is None:  # a REST API's REQUEST authorizer, or an HTTP API that remembers nothing
+    if source is None:  # a REST API's REQUEST authorizer, or an HTTP API that caches nothing
         headers = event.get("multiValueHeaders") or {k: [v] for k, v in (event.get("headers") or {}).items()}
-        source = list({value for name in headers if name.lower() == "authorization" for value in headers[name]})
+        source = list({value for name in headers if name.lower() == "authorization" for value in headers[name] or []})
     if isinstance(source, list):
         source = source[0] if len(source) == 1 else ""
     return bearer_token(source)
@@ -117,7 +118,7 @@ def key_id(token: str) -> str:
         kid = header["kid"]
     except Exception as error:
         refuse(type(error).__name__)
-    if not (isinstance(kid, str) and kid) or "crit" in header:  # which google-auth does not look at
+    if not (isinstance(kid, str) and kid) or "crit" in header:  # google-auth passes over crit
         refuse("no key id, or a critical extension")
     return kid
 
@@ -140,7 +141,7 @@ def refresh_certificates(kid: str) -> None:
         raise TimeoutError("Google's certificates could not be fetched: the attempt before this one hung")
     held.attempted = now
     try:
-        fetch_certificates(now)
+        ThreadPoolExecutor(1).submit(fetch_certificates, now).result(timeout=6)  # seconds: a name has several addresses
     except Exception as error:
         logger.error("certificates not fetched: %s", type(error).__name__)
         if time.time() - now > 1:  # second: it hung
@@ -159,7 +160,7 @@ def fetch_certificates(now: float) -> None:
     for pem in certificates.values():
         google.auth.crypt.RSAVerifier.from_string(pem)
     held.key_ids = frozenset(certificates)
-    held.answer = SimpleNamespace(status=200, data=json.dumps(certificates).encode())
+    held.reply = SimpleNamespace(status=200, data=json.dumps(certificates).encode())
     held.expires = now + lifetime(response.headers)
 
 
@@ -175,7 +176,7 @@ def lifetime(headers: requests.structures.CaseInsensitiveDict[str]) -> int:
 def google_claims(token: str) -> dict[str, Any]:
     """Return the claims of a valid token, or raise Exception("Unauthorized") (OpenID Connect Core §3.1.3.7)."""
     try:
-        claims: dict[str, Any] = verify_oauth2_token(token, lambda *_, **__: held.answer, GOOGLE_CLIENT_IDS, CLOCK_SKEW)
+        claims: dict[str, Any] = verify_oauth2_token(token, lambda *_, **__: held.reply, GOOGLE_CLIENT_IDS, CLOCK_SKEW)
     except Exception as error:
         refuse(type(error).__name__)
     if reason := objection(claims):
@@ -188,7 +189,7 @@ def objection(claims: dict[str, Any]) -> str:
     if not (is_text(claims.get("sub"), 255) and is_text(claims.get("email"), 320)):
         return "no sub or no email, or a longer one than the standards allow"
     dates = [claims.get(name, 0) for name in ("exp", "iat", "nbf")]
-    if not all(type(date) is int for date in dates) or dates[2] > time.time() + CLOCK_SKEW:
+    if not all(type(date) is int for date in dates) or claims.get("nbf", 0) > time.time() + CLOCK_SKEW:
         return "not valid yet, or a date that is not a whole number"
     if claims.get("email_verified") is not True:
         return "email not verified"
@@ -206,18 +207,17 @@ def is_text(value: object, limit: int) -> bool:
 
 def policy(principal: str, method_arn: str, resources: list[str], context: dict[str, Any]) -> dict[str, Any]:
     """Return the answer for every method at once: API Gateway caches it and replays it for other methods."""
+    # A bracket is no wildcard to IAM.
+    allowed = not ALLOWED_RESOURCE_ARNS or any(fnmatchcase(method_arn, arn.replace("[", "[[]")) for arn in resources)
     invoke: dict[str, Any] = {"Action": "execute-api:Invoke"}
-    if resources:
-        listed = invoke | {"Effect": "Allow", "Resource": resources}
-        # Not only silence: a resource policy that allows everybody would let an unlisted method through.
-        others = invoke | {"Effect": "Deny", "NotResource": resources}
-        matched = any(fnmatch.fnmatchcase(method_arn, arn.replace("[", "[[]")) for arn in resources)  # IAM has no [...]
-        # First what decides about this request, for who reads the policy; to IAM the order means nothing.
-        statements = [listed, others] if matched else [others, listed]
-    else:
+    listed = invoke | {"Effect": "Allow", "Resource": resources}
+    # Denied and not just left out: else a resource policy that allows everybody would let an unlisted method through.
+    others = invoke | {"Effect": "Deny", "NotResource": resources}
+    # First what decides about this request, for who reads the policy; to IAM the order means nothing.
+    statements = [listed, others] if allowed else [others, listed]
+    if not resources:
         stage = "/".join(method_arn.split("/")[:2])
-        statements = [invoke | {"Effect": "Deny" if ALLOWED_RESOURCE_ARNS else "Allow", "Resource": f"{stage}/*"}]
-    outcome = "admitted" if statements[0]["Effect"] == "Allow" else "denied by ALLOWED_RESOURCE_ARNS"
-    logger.info("%s: %r", outcome, principal)
+        statements = [invoke | {"Effect": "Allow" if allowed else "Deny", "Resource": f"{stage}/*"}]
+    logger.info("%s: %r", "admitted" if allowed else "denied by ALLOWED_RESOURCE_ARNS", principal)
     document = {"Version": "2012-10-17", "Statement": statements}
     return {"principalId": principal, "policyDocument": document, "context": context}

@@ -1,12 +1,12 @@
 """Authorizer of a WebSocket API's $connect route: admits clients with a JWT of jwt_create_token.py (HS256).
 
 Environment
-    JWT_SECRET           required   the key that signs: 32 bytes or more (RFC 7518 §3.2), 10 different characters
+    JWT_SECRET           required   the key that signs: 32 bytes or more (RFC 7518 §3.2), 10 of them different
     JWT_SECRET_PREVIOUS  optional   the key before it: still verifies, never signs
     JWT_ISSUER           optional   when set, the token's "iss" must be this
     JWT_AUDIENCE         optional   when set, the token's "aud" must be, or contain, this; when not, it must have none
-    USER_CREDENTIALS_TABLE_NAME     optional   login's table. When set, a token is refused whose user is no longer
-                                    in it, or has a tokensValidFrom (Unix seconds) later than the token's "iat"
+    USER_CREDENTIALS_TABLE_NAME     optional   login's table, to log users out: refuses a token whose user is not in
+                                    it, or has a tokensValidFrom (number, Unix seconds) later than the token's "iat"
 
 Layer        basic_auth (PyJWT); boto3, for the table, comes with the runtime
 Permissions  CloudWatch Logs; with the table, dynamodb:GetItem on it (attributes user_id and tokensValidFrom)
@@ -34,18 +34,18 @@ import jwt
 logger = logging.getLogger()
 logger.setLevel(logging.INFO)
 
-# A public or private key as bare base64 (DER), which a stranger may know; PyJWT refuses the other forms of keys.
-DER_KEY = re.compile(r"\s*M(?:I[GHI]|[A-H][AEIMQUYcgkosw048][Cw])[A-Za-z0-9+/\s]+=*\s*")
+# Another kind of key in base64, which a stranger may know: of DER (MI, MF, MC ...), SSH (AAAA) or PEM (LS0t).
+BASE64_KEY = re.compile(r"[\s\"']*(?:M(?:I[GHI]|[A-H][AEIMQUYcgkosw048][Cw])|AAAA|LS0t)[\w+/=\s\\\"'-]+")
 
 
 def signing_secret(name: str) -> str:
     """Return the secret in a variable, or stop the function if it is weak or another kind of key (RFC 8725 §3.5)."""
     secret = os.environ.get(name, "")
     with contextlib.suppress(Exception):
-        jwt.encode({}, secret, algorithm="HS256")
-        if len(secret.encode()) >= 32 and len(set(secret)) >= 10 and not DER_KEY.fullmatch(secret):
+        jwt.encode({}, secret.strip(), algorithm="HS256")  # PyJWT refuses PEM, SSH and JWK
+        if len(secret.encode()) >= 32 and len(set(secret)) >= 10 and not BASE64_KEY.fullmatch(secret):
             return secret
-    raise ValueError(f"{name} must be 32 bytes or more of text, with 10 different characters: openssl rand -hex 32")
+    raise ValueError(f"{name} must be 32 bytes or more, 10 of them different, and no other key: openssl rand -hex 32")
 
 
 JWT_SECRET = signing_secret("JWT_SECRET")
@@ -64,7 +64,7 @@ COMPACT_JWS = re.compile(r"[\w-]+\.[\w-]+\.(?:[\w-]{4})*(?:[\w-][AQgw]|[\w-]{2}[
 SCOPE = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")  # RFC 6749 §3.3
 
 USER_CREDENTIALS_TABLE_NAME = os.environ.get("USER_CREDENTIALS_TABLE_NAME", "")
-if USER_CREDENTIALS_TABLE_NAME:  # without it, the cold start is spared boto3
+if USER_CREDENTIALS_TABLE_NAME:  # without it, the cold start is spared these
     from concurrent.futures import ThreadPoolExecutor
 
     import boto3
@@ -72,14 +72,14 @@ if USER_CREDENTIALS_TABLE_NAME:  # without it, the cold start is spared boto3
     from botocore.exceptions import ClientError
 
     # 2 attempts of 1 s to connect and 2 s between two reads, and 1 s at most between the attempts.
-    patience = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2})
-    dynamodb, threads = boto3.client("dynamodb", config=patience), ThreadPoolExecutor()
+    timeouts = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2})
+    dynamodb = boto3.client("dynamodb", config=timeouts)
 
 
 def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """Answer a $connect authorizer event with an IAM policy, or raise Exception("Unauthorized"), a 401."""
     method_arn = str(event.get("methodArn"))
-    if method_arn.split("/")[2:] != ["$connect"]:  # the policy, for one method, would be cached for all
+    if method_arn.split("/")[2:] != ["$connect"]:  # there, a policy for one method would be cached and replayed
         raise RuntimeError("This authorizer is for $connect of a WebSocket API; for others take jwt_auth_token.py")
     claims = verified_claims(connect_token(event))
     user_id, scope = claims["user_id"], claims.get("scope", "")
@@ -161,6 +161,6 @@ def user_item(user_id: str, **attributes: Any) -> Any:
     """Return what the table has of a user, or None where there is no such user; raise if DynamoDB fails or hangs."""
     request = {"TableName": USER_CREDENTIALS_TABLE_NAME, "Key": {"user_id": {"S": user_id}}, "ConsistentRead": True}
     request |= attributes | {"ReturnConsumedCapacity": "TOTAL"}
-    found = threads.submit(dynamodb.get_item, **request).result(timeout=7)  # seconds
+    found = ThreadPoolExecutor(1).submit(dynamodb.get_item, **request).result(timeout=7)  # seconds
     found.pop("ConsumedCapacity")  # KeyError without it: botocore takes a 200 that is not JSON for an empty answer
     return found.get("Item")

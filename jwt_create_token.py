@@ -3,7 +3,7 @@
 Environment
     USER_CREDENTIALS_TABLE_NAME  required   table with the key user_id, and the attributes passwordHash and, for rights
                                             per user, scope ("read admin"); all of them strings
-    JWT_SECRET                   required   the key that signs: 32 bytes or more (RFC 7518 §3.2), 10 different ones
+    JWT_SECRET                   required   the key that signs: 32 bytes or more (RFC 7518 §3.2), 10 of them different
     JWT_ISSUER                   optional   put into the token as "iss"
     JWT_AUDIENCE                 optional   put into the token as "aud"
     JWT_TTL_SECONDS              optional   how long a token is valid; default 3600, at most 2592000 (30 days)
@@ -16,7 +16,7 @@ Event        Lambda proxy integration of a REST API, an HTTP API or a function U
              {"user_id": "...", "password": "..."} as body; or that object itself (console test, other integrations)
 Answers      200  {"token": "<jwt>", "token_type": "Bearer", "expires_in": <seconds>}, with "scope" if the user has one
              400  {"message": ...}  the request is not such an object
-             401  {"message": ...}  all else that is the caller's doing: one body, one duration for hashes of cost 12
+             401  {"message": ...}  wrong user_id or password: one body, and one duration for hashes of cost 12
              500  {"message": ...}  DynamoDB failed; the log has its error code
              502  from API Gateway: a setting is missing or bad (the function does not start; the log says why)
 Caching      none. Throttle the route: every call costs a bcrypt
@@ -48,18 +48,18 @@ USER_CREDENTIALS_TABLE_NAME = os.environ.get("USER_CREDENTIALS_TABLE_NAME", "")
 if not USER_CREDENTIALS_TABLE_NAME:
     raise ValueError("USER_CREDENTIALS_TABLE_NAME must be set: the DynamoDB table with the users")
 
-# A public or private key as bare base64 (DER), which a stranger may know; PyJWT refuses the other forms of keys.
-DER_KEY = re.compile(r"\s*M(?:I[GHI]|[A-H][AEIMQUYcgkosw048][Cw])[A-Za-z0-9+/\s]+=*\s*")
+# Another kind of key in base64, which a stranger may know: of DER (MI, MF, MC ...), SSH (AAAA) or PEM (LS0t).
+BASE64_KEY = re.compile(r"[\s\"']*(?:M(?:I[GHI]|[A-H][AEIMQUYcgkosw048][Cw])|AAAA|LS0t)[\w+/=\s\\\"'-]+")
 
 
 def signing_secret(name: str) -> str:
     """Return the secret in a variable, or stop the function if it is weak or another kind of key (RFC 8725 §3.5)."""
     secret = os.environ.get(name, "")
     with contextlib.suppress(Exception):
-        jwt.encode({}, secret, algorithm="HS256")
-        if len(secret.encode()) >= 32 and len(set(secret)) >= 10 and not DER_KEY.fullmatch(secret):
+        jwt.encode({}, secret.strip(), algorithm="HS256")  # PyJWT refuses PEM, SSH and JWK
+        if len(secret.encode()) >= 32 and len(set(secret)) >= 10 and not BASE64_KEY.fullmatch(secret):
             return secret
-    raise ValueError(f"{name} must be 32 bytes or more of text, with 10 different characters: openssl rand -hex 32")
+    raise ValueError(f"{name} must be 32 bytes or more, 10 of them different, and no other key: openssl rand -hex 32")
 
 
 JWT_SECRET = signing_secret("JWT_SECRET")
@@ -75,11 +75,11 @@ if not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^\s,/]+", CORS_ALLOW_ORIGIN):
     raise ValueError("CORS_ALLOW_ORIGIN must be * or one origin without a path, such as https://app.example.com")
 
 # 2 attempts of 1 s to connect and 2 s between two reads, and 1 s at most between the attempts.
-patience = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2})
-dynamodb, threads = boto3.client("dynamodb", config=patience), ThreadPoolExecutor()
+timeouts = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2})
+dynamodb = boto3.client("dynamodb", config=timeouts)
 
 SCOPE = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")  # RFC 6749 §3.3
-# Costs from 4 to 15: after a DynamoDB that hangs, a hash of a higher one could outlast the function's timeout.
+# Costs from 4 to 15: a higher one could outlast the function's timeout after a slow DynamoDB.
 USABLE_HASH = re.compile(r"\$2[abxy]\$(?:0[4-9]|1[0-5])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
 DUMMY_HASH = "$2b$12$XizYodWE.wi0uI0O215WQ.NzeMa11/dM2kJZDkQiqVjHlp4lstL/W"  # of random bytes that nobody kept
 
@@ -137,7 +137,7 @@ def user_item(user_id: str, **attributes: Any) -> Any:
     """Return what the table has of a user, or None where there is no such user; raise if DynamoDB fails or hangs."""
     request = {"TableName": USER_CREDENTIALS_TABLE_NAME, "Key": {"user_id": {"S": user_id}}, "ConsistentRead": True}
     request |= attributes | {"ReturnConsumedCapacity": "TOTAL"}
-    found = threads.submit(dynamodb.get_item, **request).result(timeout=7)  # seconds
+    found = ThreadPoolExecutor(1).submit(dynamodb.get_item, **request).result(timeout=7)  # seconds
     found.pop("ConsumedCapacity")  # KeyError without it: botocore takes a 200 that is not JSON for an empty answer
     return found.get("Item")
 
@@ -168,8 +168,8 @@ def log_refusal(user_id: str, item: dict[str, Any] | None, stored: str) -> None:
 
 
 def granted_scope(user_id: str, item: dict[str, Any]) -> dict[str, str]:
-    """Return the user's scope as a member of claims and answer (RFC 6749 §5.1); a malformed one gives no right."""
-    scope = item.get("scope", {}).get("S")
+    """Return the user's scope as a member of claims and answer (RFC 6749 §5.1); a malformed one is left out."""
+    scope = (item.get("scope") or {}).get("S")
     if isinstance(scope, str) and SCOPE.fullmatch(scope) and len(scope) <= 1024:
         return {"scope": scope}
     if "scope" in item:

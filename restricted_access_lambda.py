@@ -32,8 +32,8 @@ if not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^\s,/]+", CORS_ALLOW_ORIGIN):
 def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """Answer the time in Unix seconds and the caller's principal, or null where there is no authorizer."""
     authorizer = (event.get("requestContext") or {}).get("authorizer") or {}
-    passed_on = authorizer.get("lambda") or {}
-    caller = authorizer.get("principalId") or passed_on.get("user_id") or passed_on.get("sub")
+    context_values = authorizer.get("lambda") or {}
+    caller = authorizer.get("principalId") or context_values.get("user_id") or context_values.get("sub")
     logger.info("answered: %r", caller)
     return answer(200, {"timestamp": int(time.time()), "caller": caller})
 
