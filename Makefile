@@ -34,7 +34,7 @@ pip = $(1)/bin/python -m pip install --disable-pip-version-check
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: again help demo serve test lint soak bench dynamodb layer deploy awscli clean
+.PHONY: again help demo serve test picture lint soak bench dynamodb layer deploy awscli clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-15s%-55s%s\n", $$1, $$2, $$3 }'
@@ -53,6 +53,10 @@ lint: $(VENV)/ready  ## ruff, mypy and cfn-lint
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy .
 	$(BIN)/python -m cfnlint template.yaml template_http.yaml
+
+picture: $(VENV)/ready .demo/basic_auth.zip  ## make docs/try.png, from the page in Chromium
+	@mkdir -p docs
+	@PICTURE=docs/try.png $(BIN)/python -m pytest -q tests/test_page.py -k newcomer
 
 soak: $(VENV)/ready .demo/basic_auth.zip  ## send a mix of good and bad requests through it|REQUESTS=2400
 	@$(BIN)/python tests/soak.py --requests $(REQUESTS)
