@@ -9,12 +9,9 @@ Exit status: 0 all was right, 1 it was not or a sentence says what is in the way
 import argparse
 import contextlib
 import json
-import shlex
 import signal
 import sys
-import textwrap
 import time
-import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 
 try:
@@ -30,27 +27,29 @@ except ImportError as error:
 LOGIN = '{"user_id": "testuser", "password": "password123"}'
 METHODS = "arn:aws:execute-api:*:*:*/prod/GET"
 OPEN = f"{METHODS}/api,{METHODS}/api/other,{METHODS}/google"
-BOLD, GREEN, RED = "\033[1m", "\033[32m", "\033[31m"  # a terminal's
 RIGHT: list[bool] = []  # for every answer so far, whether it was as it should be
 SHORT: dict[str, str] = {}  # long values, and the shell variables that are printed in their place
+BOLD, GREEN, RED = "\033[1m", "\033[32m", "\033[31m"  # on a terminal
 COMMANDS = """
 Open this page:
-  {page}
+  {endpoint}/page/try.html?api={rest.api}&ws={rest.websocket}&google={google}
 
 Or paste these lines into another terminal:
   URL={rest.api}
   HTTP_URL={http.api}
   LOGIN='{login}'
-  TOKEN=$(curl -s $URL/auth -d "$LOGIN" | cut -d '"' -f 4)
-  HTTP_TOKEN=$(curl -s $HTTP_URL/auth -d "$LOGIN" | cut -d '"' -f 4)
-A wrong password, no token (401); the token (200); what it does not open (403); the HTTP API (200)
-  curl $URL/auth -d '{{"user_id": "testuser", "password": "wrong"}}'
+  TOKEN=$(curl -s -d "$LOGIN" $URL/auth | cut -d '"' -f 4)
+  HTTP_TOKEN=$(curl -s -d "$LOGIN" $HTTP_URL/auth | cut -d '"' -f 4)
+A wrong password, and no token (401)
+  curl -d '{{"user_id": "testuser", "password": "wrong"}}' $URL/auth
   curl $URL/api
+The token (200), and what it does not open (403)
   curl -H "Authorization: Bearer $TOKEN" $URL/api
   curl -H "Authorization: Bearer $TOKEN" $URL/api/admin
+The HTTP API (200)
   curl -H "Authorization: Bearer $HTTP_TOKEN" $HTTP_URL/api
 A WebSocket, which sends back what you type
-  {python} -m websockets "{rest.websocket}?access_token=$TOKEN"
+  '{python}' -m websockets "{rest.websocket}?access_token=$TOKEN"
 
 Ctrl-C ends it all."""
 
@@ -81,34 +80,36 @@ def serve(endpoint: str, words: list[str]) -> int:
     s3 = aws(endpoint, "s3")
     s3.create_bucket(Bucket="page")
     s3.upload_file(ROOT / "try.html", "page", "try.html", ExtraArgs={"ContentType": "text/html; charset=utf-8"})
-    fields = {"api": rest.api, "ws": rest.websocket, "google": parameters.get("GoogleClientId", "").split(",")[0]}
-    page = f"{endpoint}/page/try.html?{urllib.parse.urlencode(fields, safe=':/')}"
-    say(COMMANDS.format(page=page, rest=rest, http=http, login=LOGIN, python=shlex.quote(sys.executable)))
+    known = {"endpoint": endpoint, "rest": rest, "http": http, "login": LOGIN, "python": sys.executable}
+    say(COMMANDS.format(**known, google=parameters.get("GoogleClientId", "").partition(",")[0]))
     with contextlib.suppress(KeyboardInterrupt):
         signal.pause()
     return 0
 
 
 def deployed(endpoint: str, parameters: dict[str, str]) -> tuple[Stack, Stack]:
-    """Deploy both templates and create their users: testuser, and ada with the scope admin."""
+    """Deploy both templates, create testuser, and ada with the scope admin, and start the functions meanwhile."""
     say("Deploying template.yaml and template_http.yaml to an emulator on this machine ...")
     stacks = deploy(endpoint, **parameters), deploy(endpoint, "template_http.yaml", "access-control-http")
     table = parameters.get("UserTableName", "user_credentials")
     users = [("testuser", "--table", table), ("ada", "--table", table, "--scope", "admin")]
     users += [("testuser", "--table", "user_credentials_http")]
+    functions = aws(endpoint, "lambda").list_functions()["Functions"]
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda user: create_user(endpoint, user[0], "password123", *user[1:]), users))
+        started = pool.map(lambda each: aws(endpoint, "lambda").invoke(FunctionName=each["FunctionName"]), functions)
+        created = pool.map(lambda user: create_user(endpoint, user[0], "password123", *user[1:]), users)
+        list(created), list(started)
     return stacks
 
 
 def story(endpoint: str, start: float) -> int:
     """Show what the kit promises, a request or two for each promise, and return 0 if every answer was right."""
-    settings = {"CheckUsers": "true", "AllowedResourceArns": f"{OPEN},admin={METHODS}/api/admin"}
+    settings = {"AllowedResourceArns": f"{OPEN},admin={METHODS}/api/admin"}
     rest, http = deployed(endpoint, settings)
 
     chapter("A REST API", URL=rest.api)
     token = ask("A password becomes a token", 200, f"{rest.api}/auth", body=LOGIN, name="TOKEN")
-    print(textwrap.fill(f"\nTOKEN={token}", 80, break_on_hyphens=False))
+    print(f"\nTOKEN={token}")
     say(json.dumps(jwt.decode(token, options={"verify_signature": False}), indent=2))
     ask("A wrong password does not", 401, f"{rest.api}/auth", body=LOGIN.replace("password123", "wrong"))
     ask("No token: who are you?", 401, f"{rest.api}/api")
@@ -116,7 +117,7 @@ def story(endpoint: str, start: float) -> int:
     runs = authorizer_runs(rest)
     ask("Another route, by the same answer of the authorizer", 200, f"{rest.api}/api/other", token)
     step("How often API Gateway asked it again", 0, authorizer_runs(rest) - runs)
-    say("\nWhat it had answered: a policy for every route, which API Gateway remembers", BOLD)
+    say("\nThe answer that API Gateway remembers under the token", BOLD)
     say(policy(rest, token))
 
     chapter("Rights: a route for users with the scope admin")
@@ -139,13 +140,13 @@ def story(endpoint: str, start: float) -> int:
     step("How often API Gateway asked the authorizer again", 0, authorizer_runs(http) - runs)
     ask("May a page of another site call it? (CORS)", 204, f"{http.api}/api", origin="https://app.example")
 
-    rest = deploy(endpoint, **settings, ReauthorizeEvery="0")
-    chapter("Logging out, with a cache of 0 seconds", URL=rest.api)
+    rest = deploy(endpoint, **settings, CheckUsers="true", ReauthorizeEvery="0")
+    chapter("Logging out, with CheckUsers=true and ReauthorizeEvery=0", URL=rest.api)
     ask("The token is still good", 200, f"{rest.api}/api", token)
     say("\n$ python create_password.py --user-id testuser --table $TABLE --log-out")
     create_user(endpoint, "testuser", "", "--log-out")
     ask("And now it is not", 401, f"{rest.api}/api", token)
-    say("A cache of 300 seconds could have let it in for as long.")
+    say("With ReauthorizeEvery=300 it could have been good for as many seconds more.")
 
     say(f"\n{sum(RIGHT)} of {len(RIGHT)} answers were right, in {time.monotonic() - start:.1f} seconds.", BOLD)
     say("Next: make serve. It stays up, with a page and commands to try.")
@@ -161,24 +162,25 @@ def chapter(title: str, **addresses: str) -> None:
 
 
 def ask(title: str, expected: int, url: str, token: str = "", body: str = "", name: str = "", origin: str = "") -> str:
-    """Send a request, show it as the curl command that sends the same, and return the token of the answer, now named."""
+    """Send a request, show it as the curl command that sends the same, and return the token that came, now named."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     headers |= {"Origin": origin, "Access-Control-Request-Method": "GET"} if origin else {}
     method = "OPTIONS" if origin else "POST" if body else "GET"
-    answer = requests.Session().send(requests.Request(method, url, headers, data=body).prepare())
-    if name:
-        SHORT[answer.json()["token"]] = f"${name}"
-    allowed = [f"{key}: {value}" for key, value in answer.headers.items() if "Allow" in key]
-    step(title, expected, answer.status_code, curl(answer.request), answer.text or "\n".join(allowed))
-    return str(answer.json()["token"]) if name else ""
+    request = requests.Request(method, url, headers, data=body).prepare()
+    answer = requests.Session().send(request)
+    came = str(answer.json().get("token")) if name else ""
+    SHORT.update({came: f"${name}"} if name else {})
+    allowed = "\n".join(f"{key}: {value}" for key, value in answer.headers.items() if "Allow" in key)
+    step(title, expected, answer.status_code, curl(request), answer.text or allowed)
+    return came
 
 
 def curl(request: requests.PreparedRequest) -> str:
     """Return the command that sends the same request."""
-    words = [f'-H "{name}: {value}"' for name, value in request.headers.items() if name != "Content-Length"]
-    words += [f"-d '{request.body}'"] if request.body else []
-    words += [f"-X {request.method}"] if request.method == "OPTIONS" else []
-    return f"$ curl {' '.join([*words, str(request.url)])}"
+    words = ["-X OPTIONS"] if request.method == "OPTIONS" else []
+    words += [f'-H "{name}: {value}"' for name, value in request.headers.items() if name != "Content-Length"]
+    words += [f"-d '{request.body!s}'"] if request.body else []
+    return (" \\\n    " if len(words) > 2 else " ").join(["$ curl", *words, str(request.url)])
 
 
 def converse(title: str, expected: str, url: str) -> None:
@@ -205,12 +207,10 @@ def step(title: str, expected: object, found: object, *lines: str) -> None:
     """Print what a step shows, the lines about it, and whether it came out as it should."""
     RIGHT.append(found == expected)
     say(f"\n{title}", BOLD)
-    for line in filter(None, lines):
+    for line in lines:
         say(line)
-    if found == expected:
-        say(f"✓ {found}, as it should be", GREEN)
-    else:
-        say(f"✗ {found}, and it should be {expected}", RED)
+    verdict = f"✓ {found}, as it should be" if RIGHT[-1] else f"✗ {found}, and it should be {expected}"
+    say(verdict, GREEN if RIGHT[-1] else RED)
 
 
 def say(text: str, style: str = "") -> None:
