@@ -1,85 +1,62 @@
-"""template.yaml: one that AWS takes, with exactly the settings and permissions that the scripts need."""
+"""The two templates: AWS takes them, and they have the settings and permissions that the scripts need, and no others.
+
+`make awscli` fetches the AWS CLI that `make deploy` is tested with: without it those tests skip, and fail if CI is set.
+"""
 
 import ast
+import io
 import json
+import os
 import re
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import jwt
 import pytest
+import requests
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
-from support.kit import HANDLERS, ROOT
+from support.kit import LAYERS, ROOT, environment
 
-TEXT = (ROOT / "template.yaml").read_text(encoding="utf-8")
-LOG_POLICY = "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"
-LOG_POLICY_ANYWHERE = LOG_POLICY.replace("arn:aws:", "arn:${AWS::Partition}:")
-# What an access log may hold: who asked for what, when, and with which outcome.
-LOGGABLE = {
-    "requestTime", "requestId", "identity.sourceIp", "httpMethod", "resourcePath", "status", "responseLatency",
-    "responseLength", "authorizer.principalId", "authorizer.integrationLatency", "routeKey", "eventType",
-    "connectionId",
-}  # fmt: skip
+from build_layer import OWN_ARCHITECTURE, THIS_PYTHON, build
+from demo.emulator import NOBODY, addresses, aws, create_user, emulator
+
+SECRET = "$b&c;d'e(f)*h?~j#k%l$(x)`n\\p|q<r>s!{u}"  # no shell, and not make, may touch it
+LOGS = "AWSLambdaBasicExecutionRole"
+IAM = SimpleNamespace(load=lambda: {LOGS: f"arn:aws:iam::aws:policy/{LOGS}"})  # all that the translator asks of it
 
 
-class PolicyLoader:
-    """Answers the one question that the translator asks of IAM."""
-
-    def load(self) -> dict[str, str]:
-        return {"AWSLambdaBasicExecutionRole": LOG_POLICY}
-
-
-@pytest.fixture(scope="module")
-def resources() -> dict[str, Any]:
-    """The resources that SAM makes of the packaged template, with the name of a file as its key in S3."""
-    packaged = re.sub(r"(CodeUri|ContentUri): (\S+)", r"\1: s3://bucket/\2", TEXT)
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        translated: dict[str, Any] = transform(yaml_parse(packaged), {}, PolicyLoader())["Resources"]
-    return translated
+def translated(template: str, **parameters: str) -> Any:
+    """Return what SAM makes of a packaged template, with the name of a file as its key in S3."""
+    packaged = re.sub(r"(CodeUri|ContentUri): (\S+)", r"\1: s3://bucket/\2", (ROOT / template).read_text())
+    with pytest.MonkeyPatch.context() as settings:
+        settings.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        return transform(yaml_parse(packaged), parameters, IAM)
 
 
-@pytest.fixture(scope="module")
-def functions(resources: dict[str, Any]) -> dict[str, Any]:
-    return properties(resources, "AWS::Lambda::Function")
+TEMPLATES = ["template.yaml", "template_http.yaml"]
+WRITTEN: dict[str, Any] = {name: yaml_parse((ROOT / name).read_text()) for name in TEMPLATES}
+PARAMETERS: dict[str, dict[str, Any]] = {name: each["Parameters"] for name, each in WRITTEN.items()}
+FULL, SHORT = (translated(name)["Resources"] for name in TEMPLATES)
+each_template = pytest.mark.parametrize("template", TEMPLATES)
+Deployment = tuple[str, Callable[..., subprocess.CompletedProcess[str]]]
+each_translated = pytest.mark.parametrize("resources", [FULL, SHORT], ids=TEMPLATES)
 
 
-@pytest.fixture(scope="module")
-def api(resources: dict[str, Any]) -> Any:
-    return resources["Api"]["Properties"]["Body"]
-
-
-def properties(resources: dict[str, Any], kind: str) -> dict[str, Any]:
+def of_type(resources: dict[str, Any], kind: str) -> dict[str, Any]:
     """Return the properties of every resource of a type, by logical id."""
     return {name: resource["Properties"] for name, resource in resources.items() if resource["Type"] == kind}
 
 
-def script_of(function: dict[str, Any]) -> str | None:
-    """Return the file that a function runs, or None if its code stands in the template."""
-    key: str | None = function["Code"].get("S3Key")
-    return key
-
-
-def variables_read(script: str) -> set[str]:
-    """Return the names that a script looks up in the environment."""
-    names = set()
-    for node in ast.walk(ast.parse((ROOT / script).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "os.environ":
-            names.add(ast.literal_eval(node.slice))
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("os.environ.get", "os.getenv"):
-            names.add(ast.literal_eval(node.args[0]))
-    return names
-
-
-def operations(api: Any) -> dict[str, Any]:
-    """Return every method of the REST API, as "GET /api", without the conditions around it."""
-    return {
-        f"{method.upper()} {path}": chosen(operation)
-        for path, item in api["paths"].items()
-        for method, operation in chosen(item).items()
-    }
+def functions(resources: dict[str, Any]) -> dict[str, Any]:
+    """Return the functions that run a script, by script."""
+    every = of_type(resources, "AWS::Lambda::Function").values()
+    return {each["Code"]["S3Key"].removesuffix(".py"): each for each in every if "S3Key" in each["Code"]}
 
 
 def chosen(value: Any) -> Any:
@@ -87,197 +64,236 @@ def chosen(value: Any) -> Any:
     return value["Fn::If"][1] if isinstance(value, dict) and "Fn::If" in value else value
 
 
-def test_cfn_lint_finds_nothing() -> None:
-    command = [Path(sys.executable).with_name("cfn-lint"), ROOT / "template.yaml"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+@each_template
+def test_lints_clean_as_sam_translates_it_for_every_allowed_value(template: str, tmp_path: Path) -> None:
+    # cfn-lint tries every value that a parameter allows, and so every condition; `make lint` looks at what is written.
+    # SAM puts values in the place of parameters (W2001), and conditions into conditions (W1028).
+    (tmp_path / template).write_text(json.dumps(translated(template)))
+    command = [sys.executable, "-m", "cfnlint", str(tmp_path / template), "--ignore-checks", "W2001", "W1028"]
+    assert subprocess.run(command, capture_output=True, text=True, check=False).stdout == ""
 
 
-def test_packaging_uploads_single_files_and_layers_and_never_the_folder() -> None:
-    for name, resource in yaml_parse(TEXT)["Resources"].items():
-        if resource["Type"] == "AWS::Serverless::Function":
-            assert resource["Properties"]["CodeUri"].endswith(".py"), name
+@each_translated
+def test_a_failed_first_deployment_leaves_no_table_and_a_deleted_stack_leaves_the_users(resources: Any) -> None:
+    table = resources["UserCredentials"]
+    assert (table["DeletionPolicy"], table["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
+    assert table["Properties"]["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
 
 
-@pytest.mark.parametrize("script", HANDLERS)
-def test_every_handler_is_deployed(functions: dict[str, Any], script: str) -> None:
-    assert f"{script}.py" in map(script_of, functions.values())
+def test_a_stack_touches_nothing_outside_itself_unless_asked() -> None:
+    assert PARAMETERS["template.yaml"]["AccessLogs"]["Default"] == "none"
+    assert FULL["ApiGatewayAccount"]["Condition"] == FULL["ApiGatewayLogRole"]["Condition"] == "CreateLogRole"
 
 
-def test_every_function_runs_a_handler_that_exists(functions: dict[str, Any]) -> None:
-    for name, function in functions.items():
-        module, _, handler = function["Handler"].partition(".")
-        script = script_of(function)
-        assert script in (f"{module}.py", None), name
-        source = (ROOT / script).read_text(encoding="utf-8") if script else function["Code"]["ZipFile"]
-        defined = [node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
-        assert handler in defined, name
+def test_what_needs_another_resource_on_aws_comes_after_it() -> None:
+    assert FULL["WebSocketStage"]["DependsOn"] == ["ConnectRoute", "DefaultRoute", "DefaultRouteResponse"]
+    assert (SHORT["HttpStage"]["DependsOn"], FULL["ApiGatewayAccount"]["DependsOn"]) == ("LoginRoute", "WebSocketApi")
+    tags = [FULL[log]["Properties"]["Tags"][0]["Value"]["Fn::If"] for log in ("ApiAccessLog", "WebSocketAccessLog")]
+    assert all({"Ref": "ApiGatewayAccount"} in tag for tag in tags)
 
 
-def test_environment_is_exactly_what_the_script_reads(functions: dict[str, Any]) -> None:
-    for name, function in functions.items():
-        script = script_of(function)
-        given = set(function.get("Environment", {}).get("Variables", {}))
-        assert given == (variables_read(script) if script else set()), name
+@each_template
+def test_every_parameter_is_described_and_used_and_a_secret_one_is_hidden(template: str) -> None:
+    for name, parameter in PARAMETERS[template].items():
+        assert parameter["Description"], name
+        assert parameter.get("NoEcho", False) is ("Secret" in name), name
+        assert re.search(rf"(!Ref |\$\{{){name}\b", (ROOT / template).read_text()), name
 
 
-def test_required_variables_are_always_set(functions: dict[str, Any]) -> None:
-    for name, function in functions.items():
-        script = script_of(function)
-        manual = ast.get_docstring(ast.parse((ROOT / script).read_text(encoding="utf-8"))) if script else None
-        for variable in re.findall(r"^ +([A-Z_]+) +required", manual or "", re.MULTILINE):
-            value = function["Environment"]["Variables"][variable]
-            assert {"Ref": "AWS::NoValue"} not in value.get("Fn::If", []), (name, variable)
+def test_parameters_stand_in_the_order_of_their_groups_and_shared_ones_have_the_same_defaults() -> None:
+    groups = WRITTEN["template.yaml"]["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    assert [name for group in groups for name in group["Parameters"]] == list(PARAMETERS["template.yaml"])
+    full, short = ({name: rules["Default"] for name, rules in each.items()} for each in PARAMETERS.values())
+    assert full.pop("UserTableName") != short.pop("UserTableName")
+    assert short.items() <= full.items()
 
 
-def test_secrets_come_from_secrets_manager_or_a_hidden_parameter(functions: dict[str, Any]) -> None:
-    generated = {"Fn::Sub": "{{resolve:secretsmanager:${GeneratedSecret}}}"}
-    for function in functions.values():
-        value = function.get("Environment", {}).get("Variables", {}).get("JWT_SECRET")
-        assert value in (None, {"Fn::If": ["GenerateSecret", generated, {"Ref": "JwtSecret"}]})
-    parameters = yaml_parse(TEXT)["Parameters"]
-    assert all(parameters[name]["NoEcho"] is True for name in ("JwtSecret", "JwtSecretPrevious"))
+VALUES = {  # of parameters: good ones, and bad ones
+    "JwtTtlSeconds": ("1 3600 999999 1999999 2592000", "0 1.5 -1 2592001 2600000 3000000 12345678"),
+    "JwtSecret": (f"{'0123456789' * 4} {SECRET}", f"0123456789 {'changeme' * 8} {'123456789' * 8}"),
+    "JwtSecretPrevious": (f"{'0123456789' * 4}", f"0123456789 {'changeme' * 8}"),
+    "ReauthorizeEvery": ("0 1 300 2999 3600", "1.5 -1 3601 4000"),
+    "CorsAllowOrigin": ("* https://a.example http://localhost:80", "a.example https://a.example/b https://a,b"),
+    **dict.fromkeys(["AuthRateLimit", "AuthBurstLimit", "CallRateLimit", "CallBurstLimit"], ("1 20 9999", "0 0.5 -1")),
+}
 
 
-def test_generated_secret_is_long_enough_and_plain_text(resources: dict[str, Any]) -> None:
-    rule = resources["GeneratedSecret"]["Properties"]["GenerateSecretString"]
-    assert rule["PasswordLength"] >= 32
-    assert rule["ExcludePunctuation"] is True
+@each_template
+@pytest.mark.parametrize("name", VALUES)
+def test_parameter_takes_what_the_scripts_take(template: str, name: str) -> None:
+    good, bad = VALUES[name]
+    pattern = PARAMETERS[template][name]["AllowedPattern"]
+    assert [value for value in f"{good} {bad}".split() if re.fullmatch(pattern, value)] == good.split()
 
 
-def test_login_may_read_one_item_of_the_table_and_the_others_may_only_log(resources: dict[str, Any]) -> None:
-    for name, role in properties(resources, "AWS::IAM::Role").items():
-        if name == "ApiGatewayLogRole":
-            continue
-        assert role["ManagedPolicyArns"] in ([LOG_POLICY], [{"Fn::Sub": LOG_POLICY_ANYWHERE}]), name
-        statements = [rule for policy in role.get("Policies", []) for rule in policy["PolicyDocument"]["Statement"]]
+@each_translated
+def test_function_has_the_layer_variables_memory_time_and_log_that_its_script_needs(resources: dict[str, Any]) -> None:
+    for script, function in functions(resources).items():
+        manual = ast.get_docstring(ast.parse((ROOT / f"{script}.py").read_text())) or ""
+        for megabytes, seconds in re.findall(r"^Memory +(\d+) MB, timeout (\d+) s", manual, re.MULTILINE):
+            assert (function["MemorySize"], function["Timeout"]) == (int(megabytes), int(seconds)), script
+        variables = function["Environment"]["Variables"]
+        assert (function["Handler"], set(variables)) == (f"{script}.lambda_handler", environment(script))
+        secret: list[Any] = [
+            "GenerateSecret",
+            {"Fn::Sub": "{{resolve:secretsmanager:${GeneratedSecret}}}"},
+            {"Ref": "JwtSecret"},
+        ]
+        assert variables.get("JWT_SECRET") in (None, {"Fn::If": secret}), script
+        layers = [resources[layer["Ref"]]["Properties"] for layer in function.get("Layers", [])]
+        assert {layer["Content"]["S3Key"] for layer in layers} == {f"layers/{LAYERS[script]}.zip"} - {"layers/None.zip"}
+        for layer in layers:
+            assert [function["Runtime"]] == layer["CompatibleRuntimes"], script
+            assert function["Architectures"] == layer["CompatibleArchitectures"], script
+        group = of_type(resources, "AWS::Logs::LogGroup")[function["LoggingConfig"]["LogGroup"]["Ref"]]
+        assert group == {"RetentionInDays": {"Ref": "LogRetentionDays"}}, script
+    assert set(functions(FULL)) == set(LAYERS)
+
+
+@each_translated
+def test_login_may_read_three_attributes_the_jwt_authorizers_two_if_asked_to_and_nobody_more(resources: Any) -> None:
+    def get_item(*attributes: str) -> dict[str, Any]:
+        condition: dict[str, Any] = {"ForAllValues:StringEquals": {"dynamodb:Attributes": list(attributes)}}
+        condition["StringEqualsIfExists"] = {"dynamodb:Select": "SPECIFIC_ATTRIBUTES"}
         table = {"Fn::GetAtt": ["UserCredentials", "Arn"]}
-        get_item = {"Effect": "Allow", "Action": "dynamodb:GetItem", "Resource": table}
-        assert statements == ([get_item] if name == "JwtCreateTokenRole" else []), name
+        return {"Effect": "Allow", "Action": "dynamodb:GetItem", "Resource": table, "Condition": condition}
+
+    login, authorizer = get_item("user_id", "passwordHash", "scope"), get_item("user_id", "tokensValidFrom")
+    rights = {"JwtCreateTokenRole": [("", login)], "JwtAuthTokenRole": [("ReadUsers", authorizer)]}
+    rights["JwtAuthTokenWebsocketRole"] = rights["JwtAuthTokenRole"]
+    for name, role in of_type(resources, "AWS::IAM::Role").items():
+        policies = role.get("Policies", [])
+        given = [(each.get("Fn::If", [""])[0], *chosen(each)["PolicyDocument"]["Statement"]) for each in policies]
+        assert given == rights.get(name, []), name
+        log = LOGS if name != "ApiGatewayLogRole" else "AmazonAPIGatewayPushToCloudWatchLogs"
+        assert [log in json.dumps(each) for each in role["ManagedPolicyArns"]] == [True], name
 
 
+def operations() -> dict[str, Any]:
+    """Return every method of the REST API, as "GET /api", without the conditions around it."""
+    paths = FULL["Api"]["Properties"]["Body"]["paths"]
+    methods = [(path, *each) for path, item in paths.items() for each in chosen(item).items()]
+    return {f"{method.upper()} {path}": chosen(operation) for path, method, operation in methods}
+
+
+def test_every_method_but_login_and_preflight_is_behind_an_authorizer() -> None:
+    guards = {name: [*each.get("security", [{}])[0]] for name, each in operations().items() if "OPTIONS" not in name}
+    calls = {"GET /api": ["ProtectLambda"], "GET /api/{proxy+}": ["ProtectLambda"]}
+    assert guards == {"POST /auth": ["NONE"], **calls, "GET /google": ["ProtectGoogle"]}
+    for resources, guarded, rest in ((FULL, {"$connect"}, {"$default"}), (SHORT, {*calls}, {"POST /auth"})):
+        routes = {each["RouteKey"]: each for each in of_type(resources, "AWS::ApiGatewayV2::Route").values()}
+        assert {key for key, each in routes.items() if each.get("AuthorizationType") == "CUSTOM"} == guarded
+        assert routes.keys() == guarded | rest
+
+
+def test_authorizers_take_the_token_from_the_header_and_are_remembered_for_as_long_as_wanted() -> None:
+    body = translated("template.yaml", ReauthorizeEvery="7")["Resources"]["Api"]["Properties"]["Body"]
+    for scheme in body["securityDefinitions"].values():
+        assert (scheme["in"], scheme["name"]) == ("header", "Authorization")
+        assert scheme["x-amazon-apigateway-authorizer"]["authorizerResultTtlInSeconds"] == "7"
+    assert FULL["WebSocketAuthorizer"]["Properties"]["IdentitySource"] == []  # of several it would demand every one
+    http = SHORT["HttpAuthorizer"]["Properties"]
+    assert (http["IdentitySource"], http["EnableSimpleResponses"]) == (["$request.header.Authorization"], False)
+    assert http["AuthorizerResultTtlInSeconds"] == {"Ref": "ReauthorizeEvery"}
+
+
+@each_translated
 def test_api_gateway_may_call_authorizers_as_authorizers_only(resources: dict[str, Any]) -> None:
-    permissions = properties(resources, "AWS::Lambda::Permission")
-    for name, permission in permissions.items():
-        assert permission["Principal"] == "apigateway.amazonaws.com", name
+    for name, permission in of_type(resources, "AWS::Lambda::Permission").items():
         is_authorizer = "JwtAuthToken" in json.dumps(permission["FunctionName"])
+        assert permission["Principal"] == "apigateway.amazonaws.com", name
         assert ("/authorizers/*" in json.dumps(permission["SourceArn"])) == is_authorizer, name
-    assert sum("JwtAuthToken" in json.dumps(permission["FunctionName"]) for permission in permissions.values()) == 3
 
 
-def test_functions_have_the_runtime_and_architecture_of_the_layers(resources: dict[str, Any]) -> None:
-    for name, function in properties(resources, "AWS::Lambda::Function").items():
-        for layer in properties(resources, "AWS::Lambda::LayerVersion").values():
-            assert [function["Runtime"]] == layer["CompatibleRuntimes"], name
-            assert function["Architectures"] == layer["CompatibleArchitectures"], name
+def test_preflights_are_open_and_what_api_gateway_answers_itself_has_cors_headers() -> None:
+    preflights = {name: each for name, each in operations().items() if "OPTIONS" in name}
+    assert ["security" in each for each in preflights.values()] == [False] * 4
+    answers = FULL["Api"]["Properties"]["Body"]["x-amazon-apigateway-gateway-responses"]
+    for answer in [*preflights.values(), answers["UNAUTHORIZED"], answers["DEFAULT_4XX"], answers["DEFAULT_5XX"]]:
+        assert """header.Access-Control-Allow-Origin": {"Fn::Sub": "'${CorsAllowOrigin}'"}""" in json.dumps(answer)
+    assert SHORT["HttpApi"]["Properties"]["CorsConfiguration"]["AllowOrigins"] == [{"Ref": "CorsAllowOrigin"}]
+
+
+def test_every_route_is_throttled_and_login_by_limits_of_its_own_and_no_token_is_traced() -> None:
+    calls, logins = (  # exactly these: LoggingLevel and DataTraceEnabled would write tokens to a log
+        {"ThrottlingRateLimit": {"Ref": f"{of}RateLimit"}, "ThrottlingBurstLimit": {"Ref": f"{of}BurstLimit"}}
+        for of in ("Call", "Auth")
+    )
+    rest, http = FULL["ApiprodStage"]["Properties"], SHORT["HttpStage"]["Properties"]
+    every, login = {"ResourcePath": "/*", "HttpMethod": "*"}, {"ResourcePath": "/~1auth", "HttpMethod": "POST"}
+    assert rest["MethodSettings"] == [every | calls, login | logins]
+    assert FULL["WebSocketStage"]["Properties"]["DefaultRouteSettings"] == http["DefaultRouteSettings"] == calls
+    assert http["RouteSettings"] == {"POST /auth": logins}
+
+
+def test_the_rest_api_takes_tls_1_2_or_newer() -> None:
+    assert FULL["Api"]["Properties"]["SecurityPolicy"] == "SecurityPolicy_TLS13_1_2_2021_06"
+
+
+@pytest.mark.parametrize("stage", ["ApiprodStage", "WebSocketStage", "HttpStage"])
+def test_access_logs_hold_ids_that_no_caller_chooses_and_no_token(stage: str) -> None:
+    properties = (FULL | SHORT)[stage]["Properties"]
+    line = chosen(properties.get("AccessLogSetting") or properties["AccessLogSettings"])["Format"]
+    loggable = (
+        r"request(Time|Id)|extendedRequestId|identity\.sourceIp|httpMethod|resourcePath|routeKey|eventType|connectionId|"
+        r"status|response(Latency|Length)|authorizer\.(principalId|requestId|integrationLatency)|integration\.requestId"
+    )
+    named = {name.removeprefix("$context.") for name in json.loads(line).values()}
+    assert all(re.fullmatch(loggable, name) for name in named)
+    assert {"requestId", "identity.sourceIp", "integration.requestId"} <= named
+    assert {"extendedRequestId", "authorizer.requestId"} <= named or stage == "HttpStage"  # which has but one id
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """An emulator, and `make deploy` with the real AWS CLI in the checkout of somebody whose umask is 077."""
+    if not (ROOT / ".venv-aws" / "ready").exists():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("The AWS CLI is not here: run `make awscli`")
+    folder = tmp_path_factory.mktemp("checkout")
+    (folder / "layers").mkdir()
+    for file in ["Makefile", "build_layer.py", *TEMPLATES, *(f"{script}.py" for script in LAYERS)]:
+        # The emulator has no route responses.
+        text = re.sub(r", DefaultRouteResponse|\n  DefaultRouteResponse:(\n .*)+", "", (ROOT / file).read_text())
+        (folder / file).write_text(text)
+        (folder / file).chmod(0o600)
+
+    def make_deploy(template: str, parameters: str) -> subprocess.CompletedProcess[str]:
+        for name in set(re.findall(r"layers/(\w+).zip", (ROOT / template).read_text())):
+            if not (layer := folder / "layers" / f"{name}.zip").exists():
+                build(ROOT / f"requirements_{name}.txt", layer, OWN_ARCHITECTURE)
+        command = ["make", "deploy", "BUCKET=uploads", f"TEMPLATE={template}", f"STACK={Path(template).stem[-4:]}"]
+        command += [f"ARCH={OWN_ARCHITECTURE}", f"PYTHON={THIS_PYTHON}", f"PARAMETERS={parameters}"]
+        settings = {"PATH": f"{ROOT}/.venv-aws/bin:{os.environ['PATH']}", "AWS_ENDPOINT_URL": endpoint, **NOBODY}
+        return subprocess.run(command, cwd=folder, env=settings, umask=0o077, capture_output=True, text=True)
+
+    with emulator() as endpoint:
+        aws(endpoint, "s3").create_bucket(Bucket="uploads")
+        yield endpoint, make_deploy
+
+
+@pytest.mark.parametrize("template", ["template_http.yaml", "template.yaml"])  # in this order: one layer, then both
+def test_make_deploy_works_whatever_the_umask_and_the_secret(template: str, deployment: Deployment) -> None:
+    endpoint, make_deploy = deployment
+    done = make_deploy(template, f"JwtSecret={SECRET} JwtIssuer=it's")
+    assert done.returncode == 0, done.stderr
+    create_user(endpoint, "testuser", "password123", table=PARAMETERS[template]["UserTableName"]["Default"])
+    api = addresses(endpoint, Path(template).stem[-4:]).api
+    login = requests.post(f"{api}/auth", json={"user_id": "testuser", "password": "password123"}, timeout=30)
+    token = login.json()["token"]
+    assert jwt.decode(token, SECRET, algorithms=["HS256"])["iss"] == "it's"
+    assert requests.get(f"{api}/api", headers={"Authorization": token}, timeout=30).json()["caller"] == "testuser"
+    s3 = aws(endpoint, "s3")
+    for each in s3.list_objects_v2(Bucket="uploads")["Contents"]:
+        content = s3.get_object(Bucket="uploads", Key=each["Key"])["Body"].read()
+        files = [file for file in zipfile.ZipFile(io.BytesIO(content)).infolist() if not file.is_dir()]
+        assert {file.external_attr >> 16 for file in files} <= {0o100644, 0o100755}
 
 
 @pytest.mark.parametrize(
-    ("script", "layer"),
-    [
-        ("jwt_create_token.py", "layers/basic_auth.zip"),
-        ("jwt_auth_token.py", "layers/basic_auth.zip"),
-        ("jwt_auth_token_websocket.py", "layers/basic_auth.zip"),
-        ("jwt_auth_token_google.py", "layers/google_auth.zip"),
-        ("restricted_access_lambda.py", None),
-    ],
+    "parameters",
+    ["JwtSecret=two words", "JwtIssuer='me'", "JwtIssuer", "Issuer=me", "JwtIssuer=me PythonRuntime=python3.11"],
 )
-def test_function_has_its_layer(resources: dict[str, Any], script: str, layer: str | None) -> None:
-    for function in properties(resources, "AWS::Lambda::Function").values():
-        if script_of(function) == script:
-            ids = [reference["Ref"] for reference in function.get("Layers", [])]
-            files = [resources[name]["Properties"]["Content"]["S3Key"] for name in ids]
-            assert files == ([layer] if layer else [])
-
-
-def test_login_has_the_memory_and_time_that_bcrypt_needs(functions: dict[str, Any]) -> None:
-    assert functions["JwtCreateToken"]["MemorySize"] >= 1024
-    assert functions["JwtCreateToken"]["Timeout"] >= 10
-
-
-def test_every_method_but_login_and_preflight_is_behind_an_authorizer(api: Any) -> None:
-    guards = {
-        name: [scheme for rule in operation.get("security", []) for scheme in rule]
-        for name, operation in operations(api).items()
-        if not name.startswith("OPTIONS ")
-    }
-    assert guards == {
-        "POST /auth": ["NONE"],
-        "GET /api": ["ProtectLambda"],
-        "GET /api/{proxy+}": ["ProtectLambda"],
-        "GET /google": ["ProtectGoogle"],
-    }
-
-
-def test_preflight_is_open_and_answers_with_cors_headers(api: Any) -> None:
-    preflights = {name: value for name, value in operations(api).items() if name.startswith("OPTIONS ")}
-    assert len(preflights) == 4
-    for preflight in preflights.values():
-        assert "security" not in preflight
-        sent = preflight["x-amazon-apigateway-integration"]["responses"]["default"]["responseParameters"]
-        assert sent["method.response.header.Access-Control-Allow-Origin"] == {"Fn::Sub": "'${CorsAllowOrigin}'"}
-
-
-@pytest.mark.parametrize("kind", ["UNAUTHORIZED", "ACCESS_DENIED", "DEFAULT_4XX", "DEFAULT_5XX"])
-def test_what_api_gateway_answers_itself_has_cors_headers(api: Any, kind: str) -> None:
-    sent = api["x-amazon-apigateway-gateway-responses"][kind]["responseParameters"]
-    assert sent["gatewayresponse.header.Access-Control-Allow-Origin"] == {"Fn::Sub": "'${CorsAllowOrigin}'"}
-
-
-def test_rest_authorizers_take_the_token_from_the_authorization_header(api: Any) -> None:
-    for scheme in api["securityDefinitions"].values():
-        assert (scheme["in"], scheme["name"]) == ("header", "Authorization")
-        assert scheme["x-amazon-apigateway-authorizer"]["type"] == "token"
-        assert chosen(scheme["x-amazon-apigateway-authorizer"]["authorizerResultTtlInSeconds"]) == 300
-
-
-def test_websocket_connect_asks_the_authorizer_and_needs_no_identity_source(resources: dict[str, Any]) -> None:
-    assert resources["WebSocketAuthorizer"]["Properties"]["IdentitySource"] == []
-    routes = properties(resources, "AWS::ApiGatewayV2::Route")
-    guards = {route["RouteKey"]: route.get("AuthorizerId") for route in routes.values()}
-    assert guards == {"$connect": {"Ref": "WebSocketAuthorizer"}, "$default": None}
-
-
-def test_access_logs_hold_no_token_and_no_query_string(resources: dict[str, Any]) -> None:
-    stages = [resources["ApiprodStage"]["Properties"]["AccessLogSetting"]]
-    stages += [resources["WebSocketStage"]["Properties"]["AccessLogSettings"]]
-    for setting in stages:
-        line = chosen(setting)["Format"]
-        assert json.loads(line)
-        assert set(re.findall(r"\$context\.([\w.]+)", line)) <= LOGGABLE
-        assert line.count("$") == line.count("$context.") > 5
-
-
-def test_execution_logs_which_would_hold_tokens_are_off(resources: dict[str, Any]) -> None:
-    for setting in resources["ApiprodStage"]["Properties"]["MethodSettings"]:
-        assert not {"LoggingLevel", "DataTraceEnabled"} & set(setting)
-    assert not {"DefaultRouteSettings", "RouteSettings"} & set(resources["WebSocketStage"]["Properties"])
-
-
-def test_login_is_throttled(resources: dict[str, Any]) -> None:
-    throttle = {"ThrottlingRateLimit": {"Ref": "AuthRateLimit"}, "ThrottlingBurstLimit": {"Ref": "AuthBurstLimit"}}
-    settings = resources["ApiprodStage"]["Properties"]["MethodSettings"]
-    assert {"ResourcePath": "/~1auth", "HttpMethod": "POST", **throttle} in settings
-
-
-def test_every_log_group_is_kept_for_the_chosen_time_and_every_function_has_one(resources: dict[str, Any]) -> None:
-    groups = properties(resources, "AWS::Logs::LogGroup")
-    assert all(group == {"RetentionInDays": {"Ref": "LogRetentionDays"}} for group in groups.values())
-    for name, function in properties(resources, "AWS::Lambda::Function").items():
-        assert function["LoggingConfig"]["LogGroup"]["Ref"] in groups, name
-
-
-def test_users_are_safe_in_their_table(resources: dict[str, Any]) -> None:
-    table = resources["UserCredentials"]
-    assert (table["DeletionPolicy"], table["UpdateReplacePolicy"]) == ("Retain", "Retain")
-    assert table["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
-    assert table["Properties"]["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
-    assert table["Properties"]["KeySchema"] == [{"AttributeName": "user_id", "KeyType": "HASH"}]
-    assert table["Properties"]["AttributeDefinitions"] == [{"AttributeName": "user_id", "AttributeType": "S"}]
-
-
-def test_parameters_and_files_are_all_used() -> None:
-    for name in yaml_parse(TEXT)["Parameters"]:
-        assert re.search(rf"(!Ref |\$\{{){name}\b", TEXT), name
-    for path in re.findall(r"CodeUri: (\S+)", TEXT):
-        assert Path(ROOT, path).is_file()
+def test_make_deploy_refuses_in_a_sentence_what_would_not_arrive(parameters: str, deployment: Deployment) -> None:
+    done = deployment[1]("template_http.yaml", parameters)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.match(r"make deploy.*\.\nmake: ", done.stderr)
