@@ -13,7 +13,7 @@ Memory       256 MB, timeout 10 s: a fetch of Google's certificates takes 6 s at
 Answers      401  no valid token (raises Exception("Unauthorized"); for HTTP APIs, AWS does not document the status)
              403  a valid token, and a method that ALLOWED_RESOURCE_ARNS does not list
              500  Google's certificates cannot be had, or a setting is missing or bad (the log says which)
-Token source header Authorization, "Bearer <ID token>" or the bare token. It must be an identity source, as that is the key
+Token source header Authorization, "Bearer <ID token>" or the bare token. It must be an identity source, the key
              of API Gateway's cache: Authorization (REST TOKEN), method.request.header.Authorization (REST REQUEST), or
              $request.header.Authorization alone (HTTP API, payload 1.0 or 2.0, simple responses off)
 Caching      safe at any TTL: the policy depends on the token and the stage, never on the method that asked.
