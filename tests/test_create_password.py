@@ -232,7 +232,7 @@ def test_piped_password_gets_the_cost_of_the_dummy_hash(deploy: Deploy, table: F
     ],
 )
 def test_bad_input_and_output_are_one_sentence(shell: str, status: int, sentence: str) -> None:
-    environment = os.environ | {"SCRIPT": f"{sys.executable} {SCRIPT}"}
+    environment = os.environ | {"SCRIPT": f"{sys.executable} {SCRIPT}", "PYTHONUNBUFFERED": ""}
     done = subprocess.run(["sh", "-c", shell], input=PASSWORD, capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (status, "", f"{sentence}\n")
 

@@ -50,7 +50,7 @@ class FakeTable:
         item = {**(old or {}), **{names[name]: values[f":{name[1:]}"] for name in re.findall(r"#\w+", sets)}}
         gone = {names[name] for name in re.findall(r"#\w+", removes)}
         self.items[user_id] = {name: value for name, value in item.items() if name not in gone}
-        return {} if old is None else {"Attributes": {**request["Key"], **old}}
+        return {} if old is None or request["ReturnValues"] != "ALL_OLD" else {"Attributes": {**request["Key"], **old}}
 
 
 def error(code: str) -> Reply:
