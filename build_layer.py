@@ -26,6 +26,7 @@ Version      2.0.0 (CHANGELOG.md says what changed)
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import io
 import platform
@@ -163,7 +164,8 @@ def write_zip(stage: Path, target: Path) -> None:
     except OSError as error:
         raise LayerError(f"cannot write {target} ({reason(error)})") from None
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def entry(path: Path, root: Path) -> zipfile.ZipInfo:
