@@ -131,6 +131,7 @@ $(VENV)/ready: requirements_google_auth.txt requirements_dev.txt $(VENV)/demo
 # The layers for functions on this machine.
 .demo/%.zip: requirements_%.txt build_layer.py $(VENV)/demo
 	@echo "Building $@, once ..."
+	$(call quietly,mkdir -p $(@D))
 	@$(BIN)/python build_layer.py build $< $@ --arch host >/dev/null
 
 # The layers that the tests build, for three kinds of machine, download nothing the second time.
