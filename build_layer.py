@@ -153,7 +153,7 @@ def add_bytecode(stage: Path) -> None:
 
 def write_zip(stage: Path, target: Path) -> None:
     """Write a folder as a zip that depends on nothing but the names and contents of its files."""
-    part = target.with_name(f"{target.name}.part")
+    part = Path(f"{target}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(part, "w") as archive:
