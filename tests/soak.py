@@ -1,32 +1,37 @@
-"""Sends a bounded mix of good and bad requests through the deployed kit, and counts the wrong decisions.
+"""Sends a bounded mix of good and bad requests through the deployed kit, and counts the wrong decisions: `make soak`.
 
     python tests/soak.py [--requests 2400] [--at-once 20]
 
-Deploys template.yaml to the emulator twice, with authorizer caching on and off, and sends half of the requests to
-each: first all is well, then the table of users is gone, then it is back. Prints statuses, latency percentiles and
-memory. Exit status: 0 without wrong decisions, 1 with some. Needs what demo.py needs.
+Deploys template.yaml to the emulator, with authorizer caching on and off, and template_http.yaml, and sends a third of
+the requests to each: first all is well, then the table of users is gone, then it is back. Prints statuses and latency
+percentiles. Exit status: 0 without wrong decisions, 1 with some, 2 for an option that cannot be used.
 """
 
 import argparse
 import json
-import os
 import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import jwt
+import requests
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-import demo
+from demo.emulator import DemoError, Stack, aws, create_user, deploy, emulator
 
 SECRET = "a-secret-for-one-soak-0123456789abcdef"
 PHASES = {"all is well": 0.4, "table gone": 0.2, "table back": 0.4}  # share of the requests
-CACHE_TTLS = {"caching on": 300, "caching off": 0}  # seconds
+STACKS = {  # template, and for how many seconds an authorizer's answer is remembered
+    "REST-caching-on": ("template.yaml", "300"),
+    "REST-caching-off": ("template.yaml", "0"),
+    "HTTP-API": ("template_http.yaml", "300"),
+}
+UNTHROTTLED = {"AuthRateLimit": "10000", "AuthBurstLimit": "5000", "CallRateLimit": "10000", "CallBurstLimit": "5000"}
+KEY = {"AttributeName": "user_id"}
 
 
 class Request(NamedTuple):
@@ -34,18 +39,12 @@ class Request(NamedTuple):
 
     kind: str
     expected: int
-    method: str
     path: str
-    body: str | None = None
-    authorization: str | None = None
+    headers: dict[str, str]
+    body: str | None
 
 
-class Outcome(NamedTuple):
-    """What became of a request."""
-
-    request: Request
-    status: int
-    seconds: float
+Outcome = tuple[Request, int, float]  # with the status and the seconds that it took
 
 
 def main() -> int:
@@ -54,158 +53,125 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=2400, help="how many in all (%(default)s)")
     parser.add_argument("--at-once", type=int, default=20, help="how many at a time (%(default)s)")
     options = parser.parse_args()
-    demo.forget_aws_settings()
-    outcomes: list[Outcome] = []
-    with demo.emulator() as endpoint:
-        stacks = {name: deployed(endpoint, name, ttl) for name, ttl in CACHE_TTLS.items()}
-        for stack in stacks.values():
-            send(stack, requests(40, "all is well"), options.at_once)  # starts the functions
-        before = memory()
-        for name, stack in stacks.items():
-            outcomes += soak(stack, table_of(name), options.requests // len(stacks), options.at_once)
-        print(f"memory of the emulator and its functions: {before} MB at the start, {memory()} MB at the end")
-    return report(outcomes)
+    if min(options.requests, options.at_once) < 1:
+        parser.error("there must be at least one request, and one at a time")
+    try:
+        with emulator() as endpoint:
+            stacks = [deployed(endpoint, *stack) for stack in STACKS.items()]
+            share = options.requests / len(stacks)
+            return report([outcome for stack in stacks for outcome in soaked(stack, share, options.at_once)])
+    except DemoError as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
-def deployed(endpoint: str, name: str, ttl: int) -> demo.Stack:
-    """Deploy a stack with its own table and the given TTL in seconds of the authorizer's answers."""
-    parameters = {"ReauthorizeEvery": str(ttl), "UserTableName": table_of(name), "JwtSecret": SECRET}
-    stack = demo.deploy(endpoint, name.replace(" ", "-"), **parameters, AuthRateLimit="10000", AuthBurstLimit="5000")
-    demo.create_user(endpoint, demo.USER, demo.PASSWORD, table_of(name))
+def deployed(endpoint: str, name: str, template: tuple[str, str]) -> Stack:
+    """Deploy a stack whose table has its name and a user."""
+    parameters = {"ReauthorizeEvery": template[1], "UserTableName": name, "JwtSecret": SECRET} | UNTHROTTLED
+    stack = deploy(endpoint, template[0], name, **parameters)
+    create_user(endpoint, "testuser", "password123", table=name)
     return stack
 
 
-def table_of(name: str) -> str:
-    """Return the name of a stack's table."""
-    return f"users-{name.replace(' ', '-')}"
-
-
-def soak(stack: demo.Stack, table: str, total: int, at_once: int) -> list[Outcome]:
-    """Send all phases to one stack; between them, nothing is under way."""
+def soaked(stack: Stack, total: float, at_once: int) -> list[Outcome]:
+    """Send all phases to a stack; between them, nothing is under way."""
     outcomes = []
-    changes: dict[str, Callable[[], None]] = {
-        "table gone": lambda: drop(stack, table),
-        "table back": lambda: restore(stack, table),
-    }
     for phase, share in PHASES.items():
-        changes.get(phase, lambda: None)()
-        outcomes += send(stack, requests(int(total * share), phase), at_once)
+        if phase == "table gone":
+            aws(stack.endpoint, "dynamodb").delete_table(TableName=stack.name)
+        if phase == "table back":
+            restore_table(stack)
+        outcomes += send(stack, mixed(stack, max(1, round(total * share)), phase == "table gone"), at_once)
     return outcomes
 
 
-def drop(stack: demo.Stack, table: str) -> None:
-    """Take the table away."""
-    demo.aws(stack.endpoint, "dynamodb").delete_table(TableName=table)
-
-
-def restore(stack: demo.Stack, table: str) -> None:
+def restore_table(stack: Stack) -> None:
     """Make the table and its user anew."""
-    demo.aws(stack.endpoint, "dynamodb").create_table(
-        TableName=table,
+    aws(stack.endpoint, "dynamodb").create_table(
+        TableName=stack.name,
         BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[{"AttributeName": "user_id", "AttributeType": "S"}],
-        KeySchema=[{"AttributeName": "user_id", "KeyType": "HASH"}],
+        AttributeDefinitions=[KEY | {"AttributeType": "S"}],
+        KeySchema=[KEY | {"KeyType": "HASH"}],
     )
-    demo.create_user(stack.endpoint, demo.USER, demo.PASSWORD, table)
+    create_user(stack.endpoint, "testuser", "password123", table=stack.name)
 
 
-def requests(count: int, phase: str) -> list[Request]:
+def mixed(stack: Stack, count: int, table_gone: bool) -> list[Request]:
     """Return a shuffled mix with every kind of request in it, the same in every run."""
-    table = "table gone" if phase == "table gone" else "table there"
-    weighted = [request for request, weight in mix(table) for _ in range(weight)]
+    # Where an HTTP API would refuse a token with 401, the emulator answers 500.
+    kinds = [*calls(401 if stack.websocket else 500), *logins(500 if table_gone else 0)]
     order = random.Random(count)  # noqa: S311 - an order, no secret
-    every = [request for request, _ in mix(table)][:count]
-    return order.sample(every + order.choices(weighted, k=count - len(every)), count)
+    every = [request for request, _ in kinds][:count]
+    more = order.choices([request for request, _ in kinds], [weight for _, weight in kinds], k=count - len(every))
+    return order.sample(every + more, count)
 
 
-def mix(table: str) -> list[tuple[Request, int]]:
-    """Return every kind of request with its weight."""
-    gone = table == "table gone"
-    good, other = f"Bearer {token()}", f"bearer {token(user_id='another', sub='another')}"
+def calls(refused: int) -> list[tuple[Request, int]]:
+    """Return every kind of call with its weight."""
     header, payload, signature = token().split(".")
-    calls = [
-        ("good token", 200, "/api", good, 20),
-        ("good token, another route", 200, "/api/other/thing", good, 10),
-        ("token of another user", 200, "/api", other, 10),
-        ("no token", 401, "/api", None, 5),
-        ("expired token", 401, "/api", f"Bearer {token(exp=1)}", 5),
-        ("token of another secret", 401, "/api", f"Bearer {token('x' * 40)}", 5),
-        ("token with its payload changed", 401, "/api", f"Bearer {header}.{payload[:-2]}xx.{signature}", 5),
-        ("token without a signature", 401, "/api", f"Bearer {header}.{payload}.", 3),
-        ("alg none", 401, "/api", "Bearer " + jwt.encode({"user_id": "a", "exp": 9e9}, "", algorithm="none"), 3),
-        ("no token at all but text", 401, "/api", "Basic dGVzdHVzZXI6cGFzc3dvcmQxMjM=", 3),
-        ("token of 8 KB", 401, "/api", "Bearer " + "x" * 8000, 2),
+    values = [
+        ("good token", 200, f"Bearer {token()}", 20),
+        ("token of another user", 200, f"bearer {token(user_id='another', sub='another')}", 10),
+        ("expired token", refused, f"Bearer {token(exp=1)}", 5),
+        ("token of another secret", refused, f"Bearer {token('another-secret-of-32-bytes-or-more')}", 5),
+        ("token with its payload changed", refused, f"Bearer {header}.{payload[:-2]}xx.{signature}", 5),
+        ("token without a signature", refused, f"Bearer {header}.{payload}.", 3),
+        ("alg none", refused, "Bearer " + jwt.encode({"user_id": "a", "exp": 9e9}, "", algorithm="none"), 3),
+        ("no token at all but text", refused, "Basic dGVzdHVzZXI6cGFzc3dvcmQxMjM=", 3),
+        ("token of 8 KB", refused, "Bearer " + "x" * 8000, 2),
     ]
+    sent = [(Request(kind, status, "/api", {"Authorization": value}, None), n) for kind, status, value, n in values]
+    other = Request("good token, another route", 200, "/api/other/thing", sent[0][0].headers, None)
+    return [*sent, (other, 10), (Request("no token", 401, "/api", {}, None), 5)]
+
+
+def logins(failed: int) -> list[tuple[Request, int]]:
+    """Return every kind of login with its weight; failed is what a login gets that needs the table, unless 0."""
     bodies = [
-        ("login", 500 if gone else 200, demo.credentials_body(demo.USER, demo.PASSWORD), 2),
-        ("wrong password", 500 if gone else 401, demo.credentials_body(demo.USER, "wrong"), 2),
-        ("unknown user", 500 if gone else 401, demo.credentials_body("nobody", demo.PASSWORD), 2),
-        ("over-long password", 500 if gone else 401, demo.credentials_body(demo.USER, "x" * 5000), 1),
+        ("login", failed or 200, '{"user_id": "testuser", "password": "password123"}', 2),
+        ("wrong password", failed or 401, '{"user_id": "testuser", "password": "wrong"}', 2),
+        ("unknown user", failed or 401, '{"user_id": "nobody", "password": "password123"}', 2),
+        ("over-long password", failed or 401, f'{{"user_id": "testuser", "password": "{"x" * 5000}"}}', 1),
         ("login that is not JSON", 400, "user_id=testuser", 3),
         ("login with a number", 400, '{"user_id": 7, "password": 7}', 3),
         ("login nested 20,000 deep", 400, "[" * 20_000, 2),
         ("login with half a character", 400, '{"user_id": "\\ud800", "password": "x"}', 2),
     ]
-    sent = [(Request(kind, status, "GET", path, None, value), n) for kind, status, path, value, n in calls]
-    return sent + [(Request(kind, status, "POST", "/auth", body), n) for kind, status, body, n in bodies]
+    return [(Request(kind, status, "/auth", {}, body), n) for kind, status, body, n in bodies]
 
 
 def token(secret: str = SECRET, **changes: object) -> str:
     """Return a JWT as login issues it, with changed claims."""
-    claims = {"user_id": demo.USER, "sub": demo.USER, "exp": 4_000_000_000} | changes
+    claims = {"user_id": "testuser", "sub": "testuser", "exp": 4_000_000_000} | changes
     return jwt.encode(claims, secret, algorithm="HS256")
 
 
-def send(stack: demo.Stack, mixed: list[Request], at_once: int) -> list[Outcome]:
+def send(stack: Stack, batch: list[Request], at_once: int) -> list[Outcome]:
     """Send requests, so many at a time."""
 
-    def answer(request: Request) -> Outcome:
-        start = time.monotonic()
-        status = demo.call(request.method, stack.api + request.path, request.body, request.authorization).status
-        return Outcome(request, status, time.monotonic() - start)
+    def outcome(request: Request) -> Outcome:
+        start, method = time.monotonic(), "GET" if request.body is None else "POST"
+        url = stack.api + request.path
+        answer = requests.request(method, url, headers=request.headers, data=request.body, timeout=60)
+        return request, answer.status_code, time.monotonic() - start
 
     with ThreadPoolExecutor(at_once) as pool:
-        return list(pool.map(answer, mixed))
-
-
-def memory() -> int:
-    """Return the resident memory in MB of the emulator and all that it started, or 0 where there is no /proc."""
-    total = 0
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rpartition(")")[2].split()
-        except OSError:  # it ended meanwhile
-            continue
-        if int(fields[1]) == os.getpid() or started_by_emulator(int(fields[3])):
-            total += int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
-    return total // 1_000_000
-
-
-def started_by_emulator(session: int) -> bool:
-    """Tell whether a session is that of the emulator: its leader is a child of this process."""
-    try:
-        leader = Path(f"/proc/{session}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return False
-    return int(leader[1]) == os.getpid()
+        return list(pool.map(outcome, batch))
 
 
 def report(outcomes: list[Outcome]) -> int:
-    """Print what happened, and return 1 if a decision was wrong or nothing was sent."""
-    kinds = Counter((outcome.request.kind, outcome.request.expected, outcome.status) for outcome in outcomes)
+    """Print what happened, and return 1 if a decision was wrong."""
+    kinds = Counter((request.kind, request.expected, status) for request, status, _ in outcomes)
     for (kind, expected, status), count in sorted(kinds.items()):
         print(f"{count:6} {status}  {kind}" + ("" if status == expected else f"  WRONG: should be {expected}"))
-    for name, path in (("POST /auth", "/auth"), ("GET /api", "/api")):
-        seconds = sorted(outcome.seconds for outcome in outcomes if outcome.request.path.startswith(path))
-        print(f"{name}: " + ", ".join(f"p{p} {percentile(seconds, p) * 1000:.0f} ms" for p in (50, 95, 99, 100)))
+    for path in ("/auth", "/api"):
+        took = sorted(seconds for request, _, seconds in outcomes if request.path.startswith(path)) or [0.0]
+        print(
+            f"{path}: " + ", ".join(f"p{n} {took[(len(took) - 1) * n // 100] * 1000:.0f} ms" for n in (50, 95, 99, 100))
+        )
     wrong = sum(count for (_, expected, status), count in kinds.items() if status != expected)
     print(json.dumps({"requests": len(outcomes), "wrong_decisions": wrong}))
-    return 0 if outcomes and not wrong else 1
-
-
-def percentile(values: list[float], percent: int) -> float:
-    """Return the smallest value that is at least as large as so many percent of them."""
-    return values[max(0, -(-len(values) * percent // 100) - 1)]
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":
