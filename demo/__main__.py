@@ -9,6 +9,7 @@ Exit status: 0 all was right, 1 it was not or a sentence says what is in the way
 import argparse
 import contextlib
 import json
+import os
 import signal
 import sys
 import time
@@ -63,14 +64,25 @@ def main() -> int:
     options = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
     try:
         with emulator(options.port) as endpoint:
-            return serve(endpoint, options.parameters) if options.serve else story(endpoint, time.monotonic())
+            return serve(endpoint, options.parameters) if options.serve else demo(endpoint)
     except (DemoError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def demo(endpoint: str) -> int:
+    """Tell the story, count what was right in it, and return the exit status."""
+    start = time.monotonic()
+    story(endpoint)
+    say(f"\n{sum(RIGHT)} of {len(RIGHT)} answers were right, in {time.monotonic() - start:.1f} seconds.", BOLD)
+    say("Next: make serve. It stays up, with a page and commands to try.")
+    return 0 if all(RIGHT) else 1
 
 
 def serve(endpoint: str, words: list[str]) -> int:
@@ -89,7 +101,7 @@ def serve(endpoint: str, words: list[str]) -> int:
 
 def deployed(endpoint: str, parameters: dict[str, str]) -> tuple[Stack, Stack]:
     """Deploy both templates, create testuser, and ada with the scope admin, and start the functions meanwhile."""
-    say("Deploying template.yaml and template_http.yaml to an emulator on this machine ...")
+    say("Deploying template.yaml and template_http.yaml to an emulator of AWS ...")
     stacks = deploy(endpoint, **parameters), deploy(endpoint, "template_http.yaml", "access-control-http")
     table = parameters.get("UserTableName", "user_credentials")
     users = [("testuser", "--table", table), ("ada", "--table", table, "--scope", "admin")]
@@ -102,8 +114,8 @@ def deployed(endpoint: str, parameters: dict[str, str]) -> tuple[Stack, Stack]:
     return stacks
 
 
-def story(endpoint: str, start: float) -> int:
-    """Show what the kit promises, a request or two for each promise, and return 0 if every answer was right."""
+def story(endpoint: str) -> None:
+    """Show what the kit promises, a request or two for each promise."""
     settings = {"AllowedResourceArns": f"{OPEN},admin={METHODS}/api/admin"}
     rest, http = deployed(endpoint, settings)
 
@@ -147,10 +159,6 @@ def story(endpoint: str, start: float) -> int:
     create_user(endpoint, "testuser", "", "--log-out")
     ask("And now it is not", 401, f"{rest.api}/api", token)
     say("With ReauthorizeEvery=300 it could have been good for as many seconds more.")
-
-    say(f"\n{sum(RIGHT)} of {len(RIGHT)} answers were right, in {time.monotonic() - start:.1f} seconds.", BOLD)
-    say("Next: make serve. It stays up, with a page and commands to try.")
-    return 0 if all(RIGHT) else 1
 
 
 def chapter(title: str, **addresses: str) -> None:
