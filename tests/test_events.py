@@ -89,6 +89,7 @@ PLACES: dict[str, tuple[dict[str, Any], bool]] = {
     "REST, another header": (rest(**{"X-Authorization": ["T"], "Proxy-Authorization": ["T"], "Cookie": ["T"]}), False),
     "REST, query string": (rest() | {"queryStringParameters": {"Authorization": "T", "access_token": "T"}}, False),
     "REST, no headers": (rest() | {"headers": None, "multiValueHeaders": None}, False),
+    "REST, header of nulls": (request_event(None) | {"multiValueHeaders": {"Authorization": None}}, False),
     "REST TOKEN, header beside it": (token_event("x") | rest(Authorization=["T"]), False),
     "REST TOKEN, null": (token_event(None), False),
     "REST TOKEN, absent": ({"type": "TOKEN", "methodArn": ARN}, False),
