@@ -86,6 +86,7 @@ def private(key: Any, form: str) -> str:
 
 RSA, EC, PEM = private_key("secret"), ec.generate_private_key(ec.SECP256R1()), certificate("secret")
 LINES = PEM.splitlines()[1:-1]
+SSH = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHUWZ5CaZ4D4Mo7yNR5ezpOxYHbcFQw2EDbGqfYlqQ1x user@host"
 UNUSABLE_SECRETS = {
     "missing": "",
     "31 bytes": SECRET[:31],
@@ -101,8 +102,8 @@ UNUSABLE_SECRETS = {
     "the same in quotes, with \\n": '"' + "\\n".join(LINES) + '"',
     "x5c": "".join(LINES),
     "x5c in base64url": "".join(LINES).replace("+", "-").replace("/", "_"),
-    "SSH key": "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQ",
-    "SSH key without its first word": "AAAAB3NzaC1yc2EAAAADAQABAAABgQ",
+    "SSH key": SSH,
+    "SSH key without its first word": SSH.split()[1],
     "JWK": '{"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0"}',
     "JWK after a line break": '\n{"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0"}',
     "RSA, public": public(RSA),
