@@ -256,7 +256,7 @@ NOT_A_NUMBER: list[Any] = [None, True, False, "", "soon", "9999999999", [9999999
 NOT_A_TEXT: list[Any] = [None, True, False, 1, 1.5, ["testuser"], [], {}, {"a": "testuser"}]
 NO_AUDIENCE: list[Any] = [None, True, False, "", 1, 0, [], {}, [1], [None], [[AUDIENCE]], {AUDIENCE: 1}, [AUDIENCE, 1]]
 NO_SCOPE = ["", " ", "a  b", " a", "a ", "a\tb", "a\nb", "a\n", 'a"b', "a\\b", "é", "\ud800", "a" * 1025]
-NO_USER_ID = ["", "a" * 257, "ä" * 129, "\ud800", "a\udfff", "\ud83d"]
+NO_USER_ID: list[Any] = [..., "", "a" * 257, "ä" * 129, "\ud800", "a\udfff", "\ud83d"]
 BAD_CLAIMS: dict[str, list[Any]] = dict.fromkeys(("exp", "nbf", "iat"), NOT_A_NUMBER) | {
     "iss": [*NOT_A_TEXT, [ISSUER], ["https://accounts.google.com"]],
     "aud": [*NO_AUDIENCE, [CLIENT_ID, 1]],
