@@ -1,6 +1,6 @@
 """Sends a bounded mix of good and bad requests through the deployed kit, and counts the wrong decisions: `make soak`.
 
-    python tests/soak.py [--requests 2400] [--at-once 20]
+    python tests/soak.py [--requests 2400]
 
 Deploys template.yaml to the emulator, with authorizer caching on and off, and template_http.yaml, and sends a third of
 the requests to each: first all is well, then the table of users is gone, then it is back. Prints statuses and latency
@@ -51,15 +51,14 @@ def main() -> int:
     """Run the soak and return its exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--requests", type=int, default=2400, help="how many in all (%(default)s)")
-    parser.add_argument("--at-once", type=int, default=20, help="how many at a time (%(default)s)")
     options = parser.parse_args()
-    if min(options.requests, options.at_once) < 1:
-        parser.error("there must be at least one request, and one at a time")
+    if options.requests < 1:
+        parser.error("REQUESTS must be 1 or more: there is nothing to send")
     try:
         with emulator() as endpoint:
             stacks = [deployed(endpoint, *stack) for stack in STACKS.items()]
             share = options.requests / len(stacks)
-            return report([outcome for stack in stacks for outcome in soaked(stack, share, options.at_once)])
+            return report([outcome for stack in stacks for outcome in soaked(stack, share)])
     except DemoError as error:
         print(error, file=sys.stderr)
         return 1
@@ -73,7 +72,7 @@ def deployed(endpoint: str, name: str, template: tuple[str, str]) -> Stack:
     return stack
 
 
-def soaked(stack: Stack, total: float, at_once: int) -> list[Outcome]:
+def soaked(stack: Stack, total: float) -> list[Outcome]:
     """Send all phases to a stack; between them, nothing is under way."""
     outcomes = []
     for phase, share in PHASES.items():
@@ -81,7 +80,7 @@ def soaked(stack: Stack, total: float, at_once: int) -> list[Outcome]:
             aws(stack.endpoint, "dynamodb").delete_table(TableName=stack.name)
         if phase == "table back":
             restore_table(stack)
-        outcomes += send(stack, mixed(stack, max(1, round(total * share)), phase == "table gone"), at_once)
+        outcomes += send(stack, mixed(stack, max(1, round(total * share)), phase == "table gone"))
     return outcomes
 
 
@@ -146,8 +145,8 @@ def token(secret: str = SECRET, **changes: object) -> str:
     return jwt.encode(claims, secret, algorithm="HS256")
 
 
-def send(stack: Stack, batch: list[Request], at_once: int) -> list[Outcome]:
-    """Send requests, so many at a time."""
+def send(stack: Stack, batch: list[Request]) -> list[Outcome]:
+    """Send requests, 20 at a time."""
 
     def outcome(request: Request) -> Outcome:
         start, method = time.monotonic(), "GET" if request.body is None else "POST"
@@ -155,7 +154,7 @@ def send(stack: Stack, batch: list[Request], at_once: int) -> list[Outcome]:
         answer = requests.request(method, url, headers=request.headers, data=request.body, timeout=60)
         return request, answer.status_code, time.monotonic() - start
 
-    with ThreadPoolExecutor(at_once) as pool:
+    with ThreadPoolExecutor(20) as pool:
         return list(pool.map(outcome, batch))
 
 

@@ -169,7 +169,7 @@ def test_scope_that_is_no_text_of_scope_tokens_is_left_out_and_logged(
     table.items["testuser"]["scope"] = scope
     answer = login(request())
     assert answer["statusCode"] == 200
-    assert not {"scope"} & {*claims_of(answer), *json.loads(answer["body"])}
+    assert "scope" not in {*claims_of(answer), *json.loads(answer["body"])}
     told = "left out: a scope that is no text of scope tokens: 'testuser'"
     assert own_lines(caplog) == [(logging.ERROR, told), (logging.INFO, "admitted: 'testuser'")]
 
@@ -186,20 +186,17 @@ def test_authorizer_admits_the_token_with_its_scope(deploy: Deploy, table: FakeT
 NOT_TEXT: list[Any] = ["", None, 5, 1.5, True, [], ["testuser"], {"S": "testuser"}, "\ud800", "a\udfff"]
 NOT_JSON: list[Any] = [None, "", "user_id=testuser", "{" + body(), "\ufeff" + body(), {"user_id": "x"}, 5, "9" * 5000]
 NOT_JSON += ["[" * 100_000, "[" * 100_000 + "]" * 100_000, '{"a":' * 100_000 + "1" + "}" * 100_000, "\0" * 1_000_000]
-BAD_REQUESTS: dict[str, list[Any]] = {  # what the caller is told, and the bodies
+TOLD: dict[str, list[Any]] = {  # what the caller is told, and the bodies
     "The body must be JSON": NOT_JSON,
     "The request must be a JSON object with user_id and password": ["null", "[]", '"text"', "1", "true", "NaN"],
     "user_id must be a non-empty string of valid Unicode": ["{}", '{"password": "x"}', *map(body, NOT_TEXT)],
     "password must be a non-empty string of valid Unicode": ['{"user_id": "x"}', *(body("x", x) for x in NOT_TEXT)],
     "user_id must be at most 256 bytes": [body("u" * 257), body("é" * 129), body("u" * 1_000_000)],
 }
+BAD_REQUESTS = [(message, text) for message, texts in TOLD.items() for text in texts]
 
 
-@pytest.mark.parametrize(
-    ("message", "text"),
-    [(message, text) for message, texts in BAD_REQUESTS.items() for text in texts],
-    ids="{!r:.30}".format,
-)
+@pytest.mark.parametrize(("message", "text"), BAD_REQUESTS, ids="{!r:.30}".format)
 def test_anything_but_a_login_request_is_told_what_is_wrong(
     login: Function, table: FakeTable, asked: Asked, message: str, text: Any
 ) -> None:
@@ -391,10 +388,11 @@ def test_each_decision_is_one_line(
 
 BAD_TTLS = ["0", "-60", "1.5", "1e3", "60s", " 60", "3\u0666\u0660\u0660", "3600\n", "2592001", "3600000", "9" * 5000]
 BAD_ORIGINS = ["login.example.com", "https://login.example.com/", "https://a.example, https://b.example", " "]
-BAD_SETTINGS = {"USER_CREDENTIALS_TABLE_NAME": [""], "JWT_TTL_SECONDS": BAD_TTLS, "CORS_ALLOW_ORIGIN": BAD_ORIGINS}
+BAD_SETTINGS = [("USER_CREDENTIALS_TABLE_NAME", ""), *(("JWT_TTL_SECONDS", ttl) for ttl in BAD_TTLS)]
+BAD_SETTINGS += [("CORS_ALLOW_ORIGIN", origin) for origin in BAD_ORIGINS]
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, each) for name, values in BAD_SETTINGS.items() for each in values])
+@pytest.mark.parametrize(("name", "value"), BAD_SETTINGS, ids="{:.40}".format)
 def test_bad_setting_stops_the_function_and_is_named_but_not_shown(deployed: Deploy, name: str, value: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} must ") as raised:
         deployed(**{name: value})
