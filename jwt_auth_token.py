@@ -7,7 +7,7 @@ Environment
     JWT_AUDIENCE           optional   when set, the token's "aud" must be, or contain, this; when not, it must have none
     ALLOWED_RESOURCE_ARNS  optional   comma-separated method ARNs that a valid token may call, with * ("/" too) and ? as
                                       wildcards; default: every method of the stage. Rights per user: admin=<ARN> is
-                                      for tokens whose claim "scope", of the user's item, has the word admin
+                                      for tokens whose "scope", which login copies from the user's item, has admin
     USER_CREDENTIALS_TABLE_NAME       optional   login's table, to log users out: refuses a token whose user is not in
                                       it, or has a tokensValidFrom (number, Unix seconds) later than the token's "iat"
 
@@ -50,7 +50,7 @@ def signing_secret(name: str) -> str:
         jwt.encode({}, secret.strip(), algorithm="HS256")  # PyJWT refuses PEM, SSH and JWK
         if len(secret.encode()) >= 32 and len(set(secret)) >= 10 and not BASE64_KEY.fullmatch(secret):
             return secret
-    raise ValueError(f"{name} must be 32 bytes or more, 10 of them different, and no other key: openssl rand -hex 32")
+    raise ValueError(f"{name} must be 32 bytes or more, 10 of them different, and no key in PEM, SSH, JWK or DER")
 
 
 JWT_SECRET = signing_secret("JWT_SECRET")
@@ -68,7 +68,7 @@ VALIDATION: dict[str, Any] = {
 COMPACT_JWS = re.compile(r"[\w-]+\.[\w-]+\.(?:[\w-]{4})*(?:[\w-][AQgw]|[\w-]{2}[AEIMQUYcgkosw048])?", re.ASCII)
 SCOPE = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")  # RFC 6749 §3.3
 
-# <ARN>, for every valid token, or <scope token>=<ARN>, for those that have the scope; 512 characters at most.
+# <ARN>, for every valid token, or <scope token>=<ARN>, as in admin=arn:aws:execute-api:*:*:abcdef1234/prod/GET/admin.
 ENTRY = r"\s*(?:(?!arn:)([!#-+\--<>-\[\]-~]+)=)?(\*|(?![^,]{513})arn:[a-z*-]+:execute-api:[!-+\--~]+)\s*"
 LISTED = os.environ.get("ALLOWED_RESOURCE_ARNS", "")
 if LISTED and not re.fullmatch(f"{ENTRY}(?:,{ENTRY})*", LISTED):
@@ -171,13 +171,13 @@ def user_item(user_id: str, **attributes: Any) -> Any:
     request = {"TableName": USER_CREDENTIALS_TABLE_NAME, "Key": {"user_id": {"S": user_id}}, "ConsistentRead": True}
     request |= attributes | {"ReturnConsumedCapacity": "TOTAL"}
     found = ThreadPoolExecutor(1).submit(dynamodb.get_item, **request).result(timeout=7)  # seconds
-    found.pop("ConsumedCapacity")  # KeyError without it: botocore takes a 200 that is not JSON for an empty answer
+    found.pop("ConsumedCapacity")  # or KeyError, where it was no DynamoDB: botocore takes a 200 in HTML for empty
     return found.get("Item")
 
 
 def policy(principal: str, method_arn: str, resources: list[str], context: dict[str, Any]) -> dict[str, Any]:
     """Return the answer for every method at once: API Gateway caches it and replays it for other methods."""
-    # A bracket is no wildcard to IAM.
+    # For order and log alone, IAM judges by the lists; a bracket is no wildcard there.
     allowed = not ALLOWED_RESOURCE_ARNS or any(fnmatchcase(method_arn, arn.replace("[", "[[]")) for arn in resources)
     invoke: dict[str, Any] = {"Action": "execute-api:Invoke"}
     listed = invoke | {"Effect": "Allow", "Resource": resources}

@@ -207,7 +207,7 @@ def is_text(value: object, limit: int) -> bool:
 
 def policy(principal: str, method_arn: str, resources: list[str], context: dict[str, Any]) -> dict[str, Any]:
     """Return the answer for every method at once: API Gateway caches it and replays it for other methods."""
-    # A bracket is no wildcard to IAM.
+    # For order and log alone, IAM judges by the lists; a bracket is no wildcard there.
     allowed = not ALLOWED_RESOURCE_ARNS or any(fnmatchcase(method_arn, arn.replace("[", "[[]")) for arn in resources)
     invoke: dict[str, Any] = {"Action": "execute-api:Invoke"}
     listed = invoke | {"Effect": "Allow", "Resource": resources}

@@ -59,7 +59,7 @@ def signing_secret(name: str) -> str:
         jwt.encode({}, secret.strip(), algorithm="HS256")  # PyJWT refuses PEM, SSH and JWK
         if len(secret.encode()) >= 32 and len(set(secret)) >= 10 and not BASE64_KEY.fullmatch(secret):
             return secret
-    raise ValueError(f"{name} must be 32 bytes or more, 10 of them different, and no other key: openssl rand -hex 32")
+    raise ValueError(f"{name} must be 32 bytes or more, 10 of them different, and no key in PEM, SSH, JWK or DER")
 
 
 JWT_SECRET = signing_secret("JWT_SECRET")
@@ -138,7 +138,7 @@ def user_item(user_id: str, **attributes: Any) -> Any:
     request = {"TableName": USER_CREDENTIALS_TABLE_NAME, "Key": {"user_id": {"S": user_id}}, "ConsistentRead": True}
     request |= attributes | {"ReturnConsumedCapacity": "TOTAL"}
     found = ThreadPoolExecutor(1).submit(dynamodb.get_item, **request).result(timeout=7)  # seconds
-    found.pop("ConsumedCapacity")  # KeyError without it: botocore takes a 200 that is not JSON for an empty answer
+    found.pop("ConsumedCapacity")  # or KeyError, where it was no DynamoDB: botocore takes a 200 in HTML for empty
     return found.get("Item")
 
 
