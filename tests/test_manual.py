@@ -36,7 +36,7 @@ NOT_HERE = {  # how a command begins: the test module that runs it, or what it n
     r"python create_password.py": "test_create_password.py",
     r"(CI=true )?make (test|lint|bench|soak|mutants)": "minutes: they are the checks themselves",
     r"aws |sam |\.venv/bin/python create_password.py": "an AWS account",
-    r"python3? -m |mv ": "nothing of the kit",
+    r"pip |python3? -m |mv ": "nothing of the kit",
     r"wscat |curl .*/google|python3.13 ": "another program, a token of Google's, another Python",
 }
 
