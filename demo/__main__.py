@@ -26,7 +26,8 @@ except ImportError as error:
     sys.exit(f"demo: {error.name} cannot be imported: run `make demo`, which installs what is needed.")
 
 LOGIN = '{"user_id": "testuser", "password": "password123"}'
-METHODS = "arn:aws:execute-api:*:*:*/prod/GET"
+ARN = "arn:aws:execute-api:us-east-1:000000000000"
+METHODS = f"{ARN}:*/prod/GET"
 OPEN = f"{METHODS}/api,{METHODS}/api/other,{METHODS}/google"
 SESSION = requests.Session()
 RIGHT: list[bool] = []  # for every answer so far, whether it was as it should be
@@ -130,8 +131,11 @@ def story(endpoint: str) -> None:
     runs = authorizer_runs(rest)
     ask("Another route, by the same answer of the authorizer", 200, f"{rest.api}/api/other", token)
     step("How often API Gateway asked it again", 0, authorizer_runs(rest) - runs)
+    ids = physical_ids(endpoint, rest.name)
+    event = {"authorizationToken": token, "methodArn": f"{ARN}:{ids['Api']}/prod/GET/api"}
+    answer = aws(endpoint, "lambda").invoke(FunctionName=ids["JwtAuthToken"], Payload=json.dumps(event))
     say("\nThe answer that API Gateway remembers under the token", BOLD)
-    say(policy(rest, token))
+    say(json.dumps(json.load(answer["Payload"]), indent=2))
 
     chapter("Rights: a route for users with the scope admin")
     ask("testuser has no scope: not you", 403, f"{rest.api}/api/admin", token)
@@ -201,15 +205,6 @@ def converse(title: str, expected: str, url: str) -> None:
     except InvalidStatus:
         found = "refused"
     step(title, expected, found, f'$ python -m websockets "{url}"')
-
-
-def policy(stack: Stack, token: str) -> str:
-    """Return what the authorizer of GET /api answers about a token."""
-    ids = physical_ids(stack.endpoint, stack.name)
-    method = f"arn:aws:execute-api:us-east-1:000000000000:{ids['Api']}/prod/GET/api"
-    event = json.dumps({"type": "TOKEN", "authorizationToken": token, "methodArn": method})
-    answer = aws(stack.endpoint, "lambda").invoke(FunctionName=ids["JwtAuthToken"], Payload=event)
-    return json.dumps(json.load(answer["Payload"]), indent=2)
 
 
 def step(title: str, expected: object, found: object, *lines: str) -> None:

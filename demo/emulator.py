@@ -82,7 +82,7 @@ def usable_port(port: int) -> int:
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
-    """Return once the emulator answers, or raise the last line of its log where it ended."""
+    """Return once the emulator answers, or raise what it said last where it ended."""
     while process.poll() is None:
         with contextlib.suppress(OSError):
             if requests.get(f"{endpoint}/_ministack/ready", timeout=5).ok:
