@@ -300,6 +300,7 @@ def assert_refused(target: Target, token: str) -> None:
     with pytest.raises(Exception, match="^Unauthorized$") as caught:
         target.call(token)
     assert type(caught.value) is Exception
+    assert caught.value.__suppress_context__ or not caught.value.__context__
     told = "".join(traceback.format_exception(caught.value))
     assert not any(part in told for part in token.split(".") if len(part) > 12)
 

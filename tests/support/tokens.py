@@ -46,18 +46,15 @@ def changed(good: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in (good | changes).items() if value is not ...}
 
 
-def make_jwt(secret: str = SECRET, headers: dict[str, Any] | None = None, **changes: Any) -> str:
+def make_jwt(secret: str = SECRET, **changes: Any) -> str:
     """Return a good HS256 token with changed claims."""
-    return jws(HS256 | (headers or {}), json.dumps(claims(**changes)).encode(), secret.encode())
+    return jws(HS256, json.dumps(claims(**changes)).encode(), secret.encode())
 
 
 def google_token(kid: str = "key-1", header: Any = None, **changes: Any) -> str:
     """Return a good ID token with another header or with changed claims."""
-    return jws(
-        RS256 | {"kid": kid} if header is None else header,
-        json.dumps(google_claims(**changes)).encode(),
-        partial(rs256, kid),
-    )
+    header = RS256 | {"kid": kid} if header is None else header
+    return jws(header, json.dumps(google_claims(**changes)).encode(), partial(rs256, kid))
 
 
 def jws(header: Any, payload: bytes, key: bytes | Sign) -> str:
