@@ -67,6 +67,7 @@ VALIDATION: dict[str, Any] = {
 # One spelling for each token (RFC 7515 §2): no padding, no junk, no stray bits in the signature's last character.
 COMPACT_JWS = re.compile(r"[\w-]+\.[\w-]+\.(?:[\w-]{4})*(?:[\w-][AQgw]|[\w-]{2}[AEIMQUYcgkosw048])?", re.ASCII)
 SCOPE = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")  # RFC 6749 §3.3
+UNICODE = re.compile("[^\ud800-\udfff]+")  # no lone surrogates: UTF-8 has none
 
 # <ARN>, for every valid token, or <scope token>=<ARN>, as in admin=arn:aws:execute-api:*:*:abcdef1234/prod/GET/admin.
 ENTRY = r"\s*(?:(?!arn:)([!#-+\--<>-\[\]-~]+)=)?(\*|(?![^,]{513})arn:[a-z*-]+:execute-api:[!-+\--~]+)\s*"
@@ -85,7 +86,7 @@ if USER_CREDENTIALS_TABLE_NAME:  # without it, the cold start is spared these
 
     # 2 attempts of 1 s to connect and 2 s between two reads, and 1 s at most between the attempts.
     timeouts = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2})
-    dynamodb = boto3.client("dynamodb", config=timeouts)
+    dynamodb, threads = boto3.client("dynamodb", config=timeouts), ThreadPoolExecutor(100)  # one for each that hangs
 
 
 def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
@@ -126,11 +127,10 @@ def verified_claims(token: str) -> dict[str, Any]:
     except Exception as error:
         refuse(type(error).__name__)
     user_id, scope = claims["user_id"], claims.get("scope", "none")
-    dates = [claims.get(name, 0) for name in ("exp", "nbf", "iat")]  # which PyJWT takes as text, too
-    if not all(type(date) in (int, float) for date in dates) or {type(user_id), type(scope)} != {str}:
+    dates = {type(claims.get(name, 0)) for name in ("exp", "nbf", "iat")}  # which PyJWT takes as text, too
+    if not dates <= {int, float} or not isinstance(user_id, str) or not isinstance(scope, str):
         refuse("a claim of the wrong type")
-    fits = re.fullmatch("[^\ud800-\udfff]+", user_id) and len(user_id.encode()) <= 256  # UTF-8 has no lone surrogates
-    if not fits or not SCOPE.fullmatch(scope) or len(scope) > 1024:
+    if not UNICODE.fullmatch(user_id) or len(user_id.encode()) > 256 or not SCOPE.fullmatch(scope) or len(scope) > 1024:
         refuse("a user_id or a scope that login would not issue")
     return claims
 
@@ -170,7 +170,7 @@ def user_item(user_id: str, **attributes: Any) -> Any:
     """Return what the table has of a user, or None where there is no such user; raise if DynamoDB fails or hangs."""
     request = {"TableName": USER_CREDENTIALS_TABLE_NAME, "Key": {"user_id": {"S": user_id}}, "ConsistentRead": True}
     request |= attributes | {"ReturnConsumedCapacity": "TOTAL"}
-    found = ThreadPoolExecutor(1).submit(dynamodb.get_item, **request).result(timeout=7)  # seconds
+    found = threads.submit(dynamodb.get_item, **request).result(timeout=7)  # seconds
     found.pop("ConsumedCapacity")  # or KeyError, where it was no DynamoDB: botocore takes a 200 in HTML for empty
     return found.get("Item")
 
@@ -179,15 +179,15 @@ def policy(principal: str, method_arn: str, resources: list[str], context: dict[
     """Return the answer for every method at once: API Gateway caches it and replays it for other methods."""
     # For order and log alone, IAM judges by the lists; a bracket is no wildcard there.
     allowed = not ALLOWED_RESOURCE_ARNS or any(fnmatchcase(method_arn, arn.replace("[", "[[]")) for arn in resources)
-    invoke: dict[str, Any] = {"Action": "execute-api:Invoke"}
-    listed = invoke | {"Effect": "Allow", "Resource": resources}
-    # Denied and not just left out: else a resource policy that allows everybody would let an unlisted method through.
-    others = invoke | {"Effect": "Deny", "NotResource": resources}
-    # First what decides about this request, for who reads the policy; to IAM the order means nothing.
-    statements = [listed, others] if allowed else [others, listed]
-    if not resources:
-        stage = "/".join(method_arn.split("/")[:2])
-        statements = [invoke | {"Effect": "Allow" if allowed else "Deny", "Resource": f"{stage}/*"}]
+    if resources:
+        listed = {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": resources}
+        # Denied, and not just left out: else a resource policy that allows everybody would let the others through.
+        others = {"Action": "execute-api:Invoke", "Effect": "Deny", "NotResource": resources}
+        # First what decides about this request, for who reads the policy; to IAM the order means nothing.
+        statements = [listed, others] if allowed else [others, listed]
+    else:
+        effect, stage = "Allow" if allowed else "Deny", "/".join(method_arn.split("/")[:2])
+        statements = [{"Action": "execute-api:Invoke", "Effect": effect, "Resource": f"{stage}/*"}]
     logger.info("%s: %r", "admitted" if allowed else "denied by ALLOWED_RESOURCE_ARNS", principal)
     document = {"Version": "2012-10-17", "Statement": statements}
     return {"principalId": principal, "policyDocument": document, "context": context}

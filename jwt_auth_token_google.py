@@ -209,15 +209,15 @@ def policy(principal: str, method_arn: str, resources: list[str], context: dict[
     """Return the answer for every method at once: API Gateway caches it and replays it for other methods."""
     # For order and log alone, IAM judges by the lists; a bracket is no wildcard there.
     allowed = not ALLOWED_RESOURCE_ARNS or any(fnmatchcase(method_arn, arn.replace("[", "[[]")) for arn in resources)
-    invoke: dict[str, Any] = {"Action": "execute-api:Invoke"}
-    listed = invoke | {"Effect": "Allow", "Resource": resources}
-    # Denied and not just left out: else a resource policy that allows everybody would let an unlisted method through.
-    others = invoke | {"Effect": "Deny", "NotResource": resources}
-    # First what decides about this request, for who reads the policy; to IAM the order means nothing.
-    statements = [listed, others] if allowed else [others, listed]
-    if not resources:
-        stage = "/".join(method_arn.split("/")[:2])
-        statements = [invoke | {"Effect": "Allow" if allowed else "Deny", "Resource": f"{stage}/*"}]
+    if resources:
+        listed = {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": resources}
+        # Denied, and not just left out: else a resource policy that allows everybody would let the others through.
+        others = {"Action": "execute-api:Invoke", "Effect": "Deny", "NotResource": resources}
+        # First what decides about this request, for who reads the policy; to IAM the order means nothing.
+        statements = [listed, others] if allowed else [others, listed]
+    else:
+        effect, stage = "Allow" if allowed else "Deny", "/".join(method_arn.split("/")[:2])
+        statements = [{"Action": "execute-api:Invoke", "Effect": effect, "Resource": f"{stage}/*"}]
     logger.info("%s: %r", "admitted" if allowed else "denied by ALLOWED_RESOURCE_ARNS", principal)
     document = {"Version": "2012-10-17", "Statement": statements}
     return {"principalId": principal, "policyDocument": document, "context": context}

@@ -76,7 +76,7 @@ if not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^\s,/]+", CORS_ALLOW_ORIGIN):
 
 # 2 attempts of 1 s to connect and 2 s between two reads, and 1 s at most between the attempts.
 timeouts = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2})
-dynamodb = boto3.client("dynamodb", config=timeouts)
+dynamodb, threads = boto3.client("dynamodb", config=timeouts), ThreadPoolExecutor(100)  # one for each that hangs
 
 SCOPE = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")  # RFC 6749 §3.3
 # Costs from 4 to 15: a higher one could outlast the function's timeout after a slow DynamoDB.
@@ -137,7 +137,7 @@ def user_item(user_id: str, **attributes: Any) -> Any:
     """Return what the table has of a user, or None where there is no such user; raise if DynamoDB fails or hangs."""
     request = {"TableName": USER_CREDENTIALS_TABLE_NAME, "Key": {"user_id": {"S": user_id}}, "ConsistentRead": True}
     request |= attributes | {"ReturnConsumedCapacity": "TOTAL"}
-    found = ThreadPoolExecutor(1).submit(dynamodb.get_item, **request).result(timeout=7)  # seconds
+    found = threads.submit(dynamodb.get_item, **request).result(timeout=7)  # seconds
     found.pop("ConsumedCapacity")  # or KeyError, where it was no DynamoDB: botocore takes a 200 in HTML for empty
     return found.get("Item")
 
