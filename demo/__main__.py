@@ -25,7 +25,8 @@ try:
 except ImportError as error:
     sys.exit(f"demo: {error.name} cannot be imported: run `make demo`, which installs what is needed.")
 
-LOGIN = '{"user_id": "testuser", "password": "password123"}'
+USER, PASSWORD = "testuser", "password123"
+LOGIN = json.dumps({"user_id": USER, "password": PASSWORD})
 ARN = "arn:aws:execute-api:us-east-1:000000000000"
 METHODS = f"{ARN}:*/prod/GET"
 OPEN = f"{METHODS}/api,{METHODS}/api/other,{METHODS}/google"
@@ -102,18 +103,20 @@ def serve(endpoint: str, words: list[str]) -> int:
 
 
 def deployed(endpoint: str, parameters: dict[str, str]) -> tuple[Stack, Stack]:
-    """Deploy both templates, create testuser, and ada with the scope admin, and start the functions meanwhile."""
+    """Deploy both templates, and create their users meanwhile: testuser, and ada with the scope admin."""
     say("Deploying template.yaml and template_http.yaml to an emulator of AWS ...")
-    stacks = deploy(endpoint, **parameters), deploy(endpoint, "template_http.yaml", "access-control-http")
-    table = parameters.get("UserTableName", "user_credentials")
-    users = [("testuser", "--table", table), ("ada", "--table", table, "--scope", "admin")]
-    users += [("testuser", "--table", "user_credentials_http")]
-    functions = aws(endpoint, "lambda").list_functions()["Functions"]
     with ThreadPoolExecutor() as pool:
-        started = pool.map(lambda each: aws(endpoint, "lambda").invoke(FunctionName=each["FunctionName"]), functions)
-        created = pool.map(lambda user: create_user(endpoint, user[0], "password123", *user[1:]), users)
-        list(created), list(started)
-    return stacks
+        http = deploy(endpoint, "template_http.yaml", "access-control-http")
+        users = [pool.submit(create_user, endpoint, USER, PASSWORD, table="user_credentials_http")]
+        rest = deploy(endpoint, **parameters)
+        table = parameters.get("UserTableName", "user_credentials")
+        users.append(pool.submit(create_user, endpoint, USER, PASSWORD, table=table))
+        users.append(pool.submit(create_user, endpoint, "ada", PASSWORD, "--scope", "admin", table=table))
+        for stack in (rest, http):  # a function that has run before answers sooner
+            pool.submit(requests.post, f"{stack.api}/auth", "{}", timeout=60)
+    for user in users:
+        user.result()
+    return rest, http
 
 
 def story(endpoint: str) -> None:
@@ -125,7 +128,7 @@ def story(endpoint: str) -> None:
     token = ask("A password becomes a token", 200, f"{rest.api}/auth", body=LOGIN, name="TOKEN")
     print(f"\nTOKEN={token}")
     say(json.dumps(jwt.decode(token, options={"verify_signature": False}), indent=2))
-    ask("A wrong password does not", 401, f"{rest.api}/auth", body=LOGIN.replace("password123", "wrong"))
+    ask("A wrong password does not", 401, f"{rest.api}/auth", body=LOGIN.replace(PASSWORD, "wrong"))
     ask("No token: who are you?", 401, f"{rest.api}/api")
     ask("The token opens the protected endpoint", 200, f"{rest.api}/api", token)
     runs = authorizer_runs(rest)
@@ -139,14 +142,14 @@ def story(endpoint: str) -> None:
 
     chapter("Rights: a route for users with the scope admin")
     ask("testuser has no scope: not you", 403, f"{rest.api}/api/admin", token)
-    ada = ask("ada has it", 200, f"{rest.api}/auth", body=LOGIN.replace("testuser", "ada"), name="ADA")
+    ada = ask("ada has it", 200, f"{rest.api}/auth", body=LOGIN.replace(USER, "ada"), name="ADA")
     ask("So she may", 200, f"{rest.api}/api/admin", ada)
     SHORT[forged := f"{ada.rpartition('.')[0]}.{token.rpartition('.')[2]}"] = "$FORGED"
     ask("Forged: what her token says, with the signature of testuser's", 401, f"{rest.api}/api/admin", forged)
 
     chapter("A WebSocket API", WS=rest.websocket)
-    converse("No token (AWS says 401, this emulator 500)", "refused", rest.websocket)
     converse("The token, and a message that comes back", "hello", f"{rest.websocket}?access_token={token}")
+    converse("No token (AWS says 401, this emulator 500)", "refused", rest.websocket)
 
     chapter("An HTTP API, from the same files", HTTP_URL=http.api)
     other = ask("It has users and tokens of its own", 200, f"{http.api}/auth", body=LOGIN, name="HTTP_TOKEN")
@@ -161,7 +164,7 @@ def story(endpoint: str) -> None:
     chapter("Logging out, with CheckUsers=true and ReauthorizeEvery=0", URL=rest.api)
     ask("The token is still good", 200, f"{rest.api}/api", token)
     say("\n$ python create_password.py --user-id testuser --table $TABLE --log-out")
-    create_user(endpoint, "testuser", "", "--log-out")
+    create_user(endpoint, USER, "", "--log-out")
     ask("And now it is not", 401, f"{rest.api}/api", token)
     say("With ReauthorizeEvery=300 it could have been good for as many seconds more.")
 

@@ -27,6 +27,7 @@ from samtranslator.yaml_helper import yaml_parse
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
+START_TIMEOUT = 60  # seconds
 NOBODY = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 # The last two services would listen on every interface, the one before them looks for a container engine.
 SETTINGS = NOBODY | {"BIND_HOST": HOST, "LOG_LEVEL": "WARNING", "PATH": os.environ.get("PATH", os.defpath)}
@@ -82,8 +83,9 @@ def usable_port(port: int) -> int:
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
-    """Return once the emulator answers, or raise what it said last where it ended."""
-    while process.poll() is None:
+    """Return once the emulator answers, or raise what it said last."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError):
             if requests.get(f"{endpoint}/_ministack/ready", timeout=5).ok:
                 return
@@ -94,7 +96,8 @@ def wait_until_ready(process: subprocess.Popen[bytes], endpoint: str, log: Path)
 @functools.cache
 def aws(endpoint: str, service: str) -> Any:
     """Return a boto3 client of the emulator."""
-    return boto3.Session("test", "test", region_name="us-east-1").client(service, endpoint_url=endpoint)
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    return boto3.client(service, "us-east-1", endpoint_url=endpoint, **keys)
 
 
 def deploy(endpoint: str, template: str = "template.yaml", name: str = "access-control", **parameters: str) -> Stack:
