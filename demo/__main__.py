@@ -96,8 +96,8 @@ def serve(endpoint: str, words: list[str]) -> int:
     s3.create_bucket(Bucket="page")
     s3.upload_file(ROOT / "try.html", "page", "try.html", ExtraArgs={"ContentType": "text/html; charset=utf-8"})
     known = {"endpoint": endpoint, "rest": rest, "http": http, "login": LOGIN, "python": sys.executable}
-    say(COMMANDS.format(**known, google=parameters.get("GoogleClientId", "").partition(",")[0]))
     with contextlib.suppress(KeyboardInterrupt):
+        say(COMMANDS.format(**known, google=parameters.get("GoogleClientId", "").partition(",")[0]))
         signal.pause()
     return 0
 
