@@ -136,11 +136,12 @@ $(VENV)/ready: requirements_google_auth.txt requirements_dev.txt $(VENV)/demo
 
 # The layers that the tests build, for three kinds of machine, download nothing the second time.
 $(VENV)/wheels/ready: $(VENV)/ready
-	@set -e; for arch in "" x86_64 aarch64; do \
-	  $(BIN)/python -m pip download --quiet --disable-pip-version-check --only-binary=:all: --dest $(VENV)/wheels \
+	@echo "Fetching the wheels of the layers that the tests build, once ..."
+	$(call quietly,for arch in "" x86_64 aarch64; do \
+	  $(BIN)/python -m pip download --disable-pip-version-check --only-binary=:all: --dest $(VENV)/wheels \
 	    $${arch:+--platform manylinux_2_17_$$arch --platform manylinux2014_$$arch} \
-	    -r requirements_basic_auth.txt -r requirements_google_auth.txt; \
-	done
+	    -r requirements_basic_auth.txt -r requirements_google_auth.txt || exit 1; \
+	done)
 	@touch $@
 
 .venv-bench/ready: requirements_basic_auth.txt requirements_google_auth.txt tests/requirements_bench.txt $(call broken,.venv-bench)

@@ -184,7 +184,7 @@ def create_user(endpoint: str, user_id: str, password: str, *options: str, table
     """Run create_password.py for a user, as its user would: the password goes through standard input."""
     command = [sys.executable, str(ROOT / "create_password.py"), "--user-id", user_id, "--table", table, *options]
     environment = os.environ | NOBODY | {"AWS_ENDPOINT_URL": endpoint}
-    done = subprocess.run(command, input=f"{password}\n", capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, input=f"{password}\n", capture_output=True, text=True, env=environment)  # noqa: S603
     if done.returncode:
         raise DemoError(f"create_password.py: {done.stderr.strip()}")
 
