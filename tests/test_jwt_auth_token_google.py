@@ -85,53 +85,29 @@ def test_each_of_several_client_ids_is_a_good_audience(deployed: Callable[..., A
 
 
 SERVICE_ACCOUNTS = ["me@project.iam.gserviceaccount.com", "1-compute@DEVELOPER.GServiceAccount.COM"]
-BAD_CLAIMS: dict[str, list[Any]] = {
-    "sub": [..., "", "1" * 256, "\ud800"],
-    "email": [..., "e" * 321, "é" * 161, "a\udfff@example.com", *SERVICE_ACCOUNTS],
-    "email_verified": [...],
-    "iat": [...],
+CLAIMS: dict[str, tuple[list[Any], list[Any]]] = {  # good values, and bad ones beside those of test_attacks.py
+    "sub": (["1" * 255], [..., "", "1" * 256, "\ud800"]),
+    "email": (["é" * 160, "me@iam.gserviceaccount.com.example"], [..., "e" * 321, "é" * 161, "a\udfff@example.com"]),
+    "email of a service account": ([], SERVICE_ACCOUNTS),
+    "email_verified": ([True], [...]),
+    "iat": ([], [...]),
+    "iss": (["https://accounts.google.com", "accounts.google.com"], []),
+    "hd": ([..., "other.example"], []),  # where none is demanded
 }
 
 
-@pytest.mark.parametrize(
-    ("claim", "value"),
-    [
-        pytest.param(claim, value, id=f"{claim} {'missing' if value is ... else repr(value)[:50]}")
-        for claim, values in BAD_CLAIMS.items()
-        for value in values
-    ],
-)
-def test_token_with_a_bad_claim_is_unauthorized(authorize: Authorizer, claim: str, value: Any) -> None:
-    assert not authorize.admits(**{claim: value})
+@pytest.mark.parametrize("name", CLAIMS)
+def test_claim_is_taken_within_its_limits(authorize: Authorizer, name: str) -> None:
+    good, bad = CLAIMS[name]
+    assert [value for value in good + bad if authorize.admits(**{name.split()[0]: value})] == good
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        pytest.param({"sub": "1" * 255}, id="sub of 255 characters"),
-        pytest.param({"email": "é" * 160}, id="email of 320 bytes"),
-        pytest.param({"email": "me@iam.gserviceaccount.com.example"}, id="no service account"),
-        pytest.param({"iss": "accounts.google.com"}, id="Google's other name"),
-        pytest.param({"hd": "other.example"}, id="any hosted domain where none is demanded"),
-    ],
-)
-def test_token_within_the_limits_is_admitted(authorize: Authorizer, changes: dict[str, Any]) -> None:
-    assert authorize.admits(**changes)
-
-
-DOMAINS = "other.example, Example.COM"
-
-
-@pytest.mark.parametrize("hd", ["other.example", "example.com"])
-def test_each_of_several_hosted_domains_is_admitted(deployed: Callable[..., Authorizer], hd: str) -> None:
-    assert deployed(GOOGLE_HOSTED_DOMAINS=DOMAINS).admits(hd=hd)
-
-
-@pytest.mark.parametrize("hd", [..., None, "", "evil-example.com", "sub.example.com", "org", ["example.com"], DOMAINS])
-def test_another_hosted_domain_is_unauthorized_whatever_the_address(
-    deployed: Callable[..., Authorizer], hd: Any
-) -> None:
-    assert not deployed(GOOGLE_HOSTED_DOMAINS=DOMAINS).admits(hd=hd)
+def test_hosted_domain_has_to_be_one_of_several_whatever_the_address(deployed: Callable[..., Authorizer]) -> None:
+    domains = "other.example, Example.COM"
+    authorize = deployed(GOOGLE_HOSTED_DOMAINS=domains)
+    assert [authorize.admits(hd=hd) for hd in ("other.example", "example.com")] == [True, True]
+    bad = [..., None, "", "evil-example.com", "sub.example.com", "org", ["example.com"], domains]
+    assert [hd for hd in bad if authorize.admits(hd=hd)] == []
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9), st.lists)
@@ -161,25 +137,17 @@ def test_blank_setting_stops_the_function(deployed: Callable[..., Authorizer], v
         deployed(**{variable: value})
 
 
-def test_good_token_may_call_every_method_of_its_stage_and_nothing_else(authorize: Authorizer) -> None:
-    answer = authorize(google_token())
-    assert {decision(answer, f"{API}/prod/{route}") for route in ("GET/api", "POST/a/b", "DELETE/")} == {"Allow"}
-    assert {decision(answer, f"{API}{stage}/GET/api") for stage in ("/test", "2/prod")} == {"silent"}
-
-
-@pytest.mark.parametrize(
-    ("first", "listed"), [("GET/api", True), ("GET/[a]", True), ("POST/api", False), ("GET/a", False)]
-)
-def test_allowed_resource_arns_decide_whoever_asks_first(
-    deployed: Callable[..., Authorizer], caplog: pytest.LogCaptureFixture, first: str, listed: bool
-) -> None:
+def test_allowed_resource_arns_decide(deployed: Callable[..., Authorizer], caplog: pytest.LogCaptureFixture) -> None:
     authorize = deployed(ALLOWED_RESOURCE_ARNS=f"{API}/prod/GET/api, {API}/*/GET/v?/*,{API}/prod/GET/[a]")
-    answer = authorize(google_token(), f"{API}/prod/{first}")
-    routes = ["prod/GET/api", "test/GET/v1/a/b", "prod/GET/[a]", "prod/POST/api", "test/GET/api", "prod/GET/a"]
-    assert [decision(answer, f"{API}/{route}") for route in routes] == ["Allow"] * 3 + ["Deny"] * 3
-    assert answer["context"] == CONTEXT
-    assert answer["policyDocument"]["Statement"][0]["Effect"] == ("Allow" if listed else "Deny")
-    assert caplog.messages[-1].startswith("admitted: " if listed else "denied by ALLOWED_RESOURCE_ARNS: ")
+    allowed, denied = (
+        ["prod/GET/api", "test/GET/v1/a/b", "prod/GET/[a]"],
+        ["prod/POST/api", "test/GET/api", "prod/GET/a"],
+    )
+    for route in allowed + denied:
+        answer = authorize(google_token(), f"{API}/{route}")
+        assert [decision(answer, f"{API}/{each}") for each in allowed + denied] == ["Allow"] * 3 + ["Deny"] * 3
+        assert answer["policyDocument"]["Statement"][0]["Effect"] == ("Allow" if route in allowed else "Deny")
+        assert caplog.messages[-1].startswith("admitted: " if route in allowed else "denied by ALLOWED_RESOURCE_ARNS: ")
 
 
 NO_KEY_ID: list[Any] = [b"[]", b"\xff", b"[" * 100_000, {}, {"kid": None}, {"kid": ""}, {"kid": ["key-1"]}]
@@ -257,15 +225,16 @@ def test_failed_attempts_count_against_the_limit_too(authorize: Authorizer) -> N
         authorize.after(1)
 
 
-def test_expired_certificates_serve_for_a_day_of_outage_and_no_longer(authorize: Authorizer) -> None:
+def test_expired_certificates_serve_for_a_day_of_outage_and_no_longer(
+    authorize: Authorizer, caplog: pytest.LogCaptureFixture
+) -> None:
     assert authorize.admits()
     authorize.endpoint.down = True
     assert authorize.after(HOUR).admits()
     assert authorize.after(DAY - 1).admits()
     with pytest.raises(requests.ConnectionError):
         authorize.after(1).admits()
-    authorize.endpoint.down = False
-    assert authorize.admits()
+    assert caplog.record_tuples[-1] == ("root", logging.ERROR, "certificates not fetched: ConnectionError")
 
 
 def outage(**changes: Any) -> Any:
@@ -305,9 +274,10 @@ def test_useless_answer_is_an_outage(authorize: Authorizer, trouble: dict[str, A
     assert authorize.endpoint.fetches == fetches + 2, "asks once each time, and follows no redirect"
 
 
-def test_hanging_server_is_waited_for_once_in_ten_seconds(authorize: Authorizer) -> None:
+def test_hanging_server_is_waited_for_once_in_ten_seconds_or_in_a_minute_with_certificates(
+    authorize: Authorizer,
+) -> None:
     authorize.endpoint.hangs = True
-    authorize.module.FETCH_TIMEOUT = (0.2, 0.2)
     waited_for = Mock(wraps=requests.get, side_effect=lambda *_, **__: authorize.after(3) and DEFAULT)
     authorize.module.requests = SimpleNamespace(get=waited_for)
     for attempt in (1, 2):
@@ -320,15 +290,10 @@ def test_hanging_server_is_waited_for_once_in_ten_seconds(authorize: Authorizer)
         authorize.after(0.2)
     authorize.endpoint.hangs = False
     assert authorize.admits()
-
-
-def test_hanging_server_is_waited_for_once_a_minute_where_certificates_are_held(authorize: Authorizer) -> None:
-    assert authorize.admits()
     authorize.endpoint.hangs = True
-    authorize.module.FETCH_TIMEOUT = (0.2, 0.2)
     authorize.after(HOUR)
     assert all(authorize.admits() for _ in range(100))
-    assert authorize.endpoint.fetches == 2
+    assert authorize.endpoint.fetches == 4
 
 
 def test_fetch_that_never_ends_is_given_up_after_six_seconds(
@@ -364,11 +329,3 @@ def test_each_decision_is_one_line(
     authorize = deployed(GOOGLE_HOSTED_DOMAINS="example.com")
     authorize.admits(**{"hd": "example.com"} | changes)
     assert [record.getMessage() for record in caplog.records if record.name == "root"] == [line]
-
-
-def test_outage_is_one_line_without_a_quotation(authorize: Authorizer, caplog: pytest.LogCaptureFixture) -> None:
-    authorize.endpoint.down = True
-    with pytest.raises(requests.ConnectionError):
-        authorize.admits()
-    lines = [record for record in caplog.record_tuples if record[0] == "root"]
-    assert lines == [("root", logging.ERROR, "certificates not fetched: ConnectionError")]

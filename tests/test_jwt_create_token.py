@@ -14,9 +14,8 @@ import jwt
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support.events import documented, proxy_event, token_event
-from support.functions import ARN, SECRET, WATCH, Deploy, Function
-from support.policies import decision
+from support.events import documented, proxy_event
+from support.functions import SECRET, WATCH, Deploy, Function
 from support.table import DRIP, HANG, HANG_UP, FakeTable, Reply, error, fake_dynamodb
 
 PASSWORD = "correct horse battery staple"  # of the documented events
@@ -157,30 +156,21 @@ def test_scope_of_a_user_is_in_the_token_and_the_answer(login: Function, table: 
     assert claims_of(answer)["scope"] == json.loads(answer["body"])["scope"] == scope
 
 
-MALFORMED = ["", " ", "a  b", " a", "a ", "a\n", "a\tb", 'a"b', "a\\b", "é", "s" * 1025, "\0"]
-WRONG_TYPES: list[dict[str, Any]] = [{"N": "1"}, {"NULL": True}, {"BOOL": True}, {"SS": ["read"]}, {"B": "cmVhZA=="}]
-WRONG_TYPES += [{"L": [{"S": "read"}]}, {"M": {"S": {"S": "read"}}}]
+SCOPES: list[Any] = [
+    *({"S": text} for text in ("", " ", "a  b", " a", "a ", "a\n", "a\tb", 'a"b', "a\\b", "é", "s" * 1025, "\0")),
+    *({"N": "1"}, {"NULL": True}, {"BOOL": True}, {"SS": ["read"]}, {"B": "cmVhZA=="}),
+    *({"L": [{"S": "read"}]}, {"M": {"S": {"S": "read"}}}),
+]
 
 
-@pytest.mark.parametrize("scope", [{"S": text} for text in MALFORMED] + WRONG_TYPES, ids="{!r:.30}".format)
-def test_scope_that_is_no_text_of_scope_tokens_is_left_out_and_logged(
-    login: Function, table: FakeTable, caplog: Log, scope: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize("scope", SCOPES, ids="{!r:.30}".format)
+def test_malformed_scope_is_left_out_and_logged(login: Function, table: FakeTable, caplog: Log, scope: Any) -> None:
     table.items["testuser"]["scope"] = scope
     answer = login(request())
     assert answer["statusCode"] == 200
     assert "scope" not in {*claims_of(answer), *json.loads(answer["body"])}
     told = "left out: a scope that is no text of scope tokens: 'testuser'"
     assert own_lines(caplog) == [(logging.ERROR, told), (logging.INFO, "admitted: 'testuser'")]
-
-
-def test_authorizer_admits_the_token_with_its_scope(deploy: Deploy, table: FakeTable) -> None:
-    table.items["testuser"]["scope"] = {"S": "read admin"}
-    checked = {"JWT_ISSUER": "issuer", "JWT_AUDIENCE": "audience"}
-    answer = deploy("jwt_create_token", **NEEDED, **table.environment, **checked)(request())
-    token = json.loads(answer["body"])["token"]
-    admitted = deploy("jwt_auth_token", JWT_SECRET=SECRET, **checked)(token_event(f"Bearer {token}"))
-    assert (admitted["context"]["scope"], decision(admitted, ARN)) == ("read admin", "Allow")
 
 
 NOT_TEXT: list[Any] = ["", None, 5, 1.5, True, [], ["testuser"], {"S": "testuser"}, "\ud800", "a\udfff"]
@@ -197,9 +187,7 @@ BAD_REQUESTS = [(message, text) for message, texts in TOLD.items() for text in t
 
 
 @pytest.mark.parametrize(("message", "text"), BAD_REQUESTS, ids="{!r:.30}".format)
-def test_anything_but_a_login_request_is_told_what_is_wrong(
-    login: Function, table: FakeTable, asked: Asked, message: str, text: Any
-) -> None:
+def test_bad_request_is_told_why(login: Function, table: FakeTable, asked: Asked, message: str, text: Any) -> None:
     answer = login(proxy_event(text))
     assert answer == {"statusCode": 400, "headers": HEADERS, "body": json.dumps({"message": message})}
     assert (table.requests, asked) == ([], [])
@@ -212,9 +200,9 @@ EVENTS: list[Any] = [None, [1], "testuser", 5, {}, documented("proxy_rest_api")]
 EVENTS += [{"headers": {"user_id": "testuser"}, "queryStringParameters": {"password": "x"}}]
 
 
-@pytest.mark.parametrize("event", EVENTS + [proxy_event(text, isBase64Encoded=True) for text in BASE64])
-def test_event_without_a_readable_request_is_a_bad_request(login: Function, event: Any) -> None:
-    assert login(event)["statusCode"] == 400
+def test_event_without_a_readable_request_is_a_bad_request(login: Function) -> None:
+    events = EVENTS + [proxy_event(text, isBase64Encoded=True) for text in BASE64]
+    assert [event for event in events if login(event)["statusCode"] != 400] == []
 
 
 # bcrypt repeats its key and reads 72 bytes of it; "-" is what it is asked for a password that it cannot tell apart.
@@ -233,10 +221,8 @@ USELESS = ["", PLAIN_TEXT, HASH_12[:-1], HASH_12 + "u", HASH_12 + "\n", " " + HA
 USELESS += [HASH_12.replace("a", "é"), HASH_12.replace("uu5", "uv5")]  # the latter has a salt of too many bits
 # 16 outlasts the function's timeout, and bcrypt knows costs from 4 to 31.
 USELESS += [HASH_12.replace("$12$", f"${cost}$") for cost in ("03", "16", "99", "1٢")]
-UNUSABLE: list[Any] = [None, {}, *({"passwordHash": {"S": text}} for text in USELESS)]
-UNUSABLE += [
-    {"passwordHash": value} for value in ({"B": base64_of(HASH_12.encode())}, {"SS": [HASH_12]}, {"NULL": True})
-]
+NO_HASHES: list[Any] = [*({"S": text} for text in USELESS), {"B": base64_of(HASH_12.encode())}, {"SS": [HASH_12]}]
+UNUSABLE: list[Any] = [None, {}, *({"passwordHash": value} for value in [*NO_HASHES, {"NULL": True}])]
 
 
 @pytest.mark.parametrize("item", UNUSABLE, ids="{!r:.90}".format)
@@ -250,7 +236,7 @@ def test_without_a_usable_hash_the_work_is_the_same(login: Function, table: Fake
 
 @pytest.mark.parametrize("password", ["x" * 73, "é" * 37, "\0", "abc\0abc"], ids="{!r:.9}".format)
 @pytest.mark.parametrize("user_id", ["testuser", "nobody"])
-def test_password_that_bcrypt_cannot_tell_apart_is_the_same_work(
+def test_unhashable_password_is_the_same_work(
     login: Function, table: FakeTable, asked: Asked, user_id: str, password: str
 ) -> None:
     table.items["testuser"]["passwordHash"] = {"S": HASH_12}
@@ -312,10 +298,6 @@ def test_failing_table_is_an_error_in_time_and_the_next_login_works(
     assert len(table.requests) <= 2
     table.replies = iter(())
     assert login(request())["statusCode"] == 200
-
-
-def test_table_that_is_not_there_is_an_error(deployed: Deploy) -> None:
-    assert deployed(AWS_ENDPOINT_URL="http://127.0.0.1:1")(request()) == FAILED
 
 
 def test_table_that_hangs_is_waited_for_as_long_as_the_manual_says(login: Function) -> None:
