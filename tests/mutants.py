@@ -9,19 +9,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 AUTHORIZER = "tests/test_events.py tests/test_attacks.py"
 TESTS = {  # what is run against a broken script, the quick ones first
-    "restricted_access_lambda": "tests/test_restricted_access_lambda.py tests/test_events.py",
+    "restricted_access_lambda": "tests/test_restricted_access_lambda.py",
     "create_password": "tests/test_create_password.py",
     "jwt_auth_token": f"tests/test_jwt_auth_token.py {AUTHORIZER} tests/test_logging_out.py",
     "jwt_auth_token_websocket": "tests/test_jwt_auth_token_websocket.py tests/test_jwt_auth_token.py "
     f"{AUTHORIZER} tests/test_logging_out.py",
     "jwt_auth_token_google": f"tests/test_jwt_auth_token_google.py {AUTHORIZER}",
-    "jwt_create_token": "tests/test_jwt_create_token.py tests/test_events.py tests/test_jwt_auth_token.py",
+    "jwt_create_token": "tests/test_jwt_create_token.py tests/test_jwt_auth_token.py",
 }
 CONFIGURATION = """[cosmic-ray]
 module-path = "{script}.py"
 timeout = 120.0
 excluded-modules = []
-test-command = "{python} -m pytest -q -x -p no:cacheprovider {tests}"
+test-command = "{python} -m pytest -q -x -p no:cacheprovider -k {script} {tests}"
 [cosmic-ray.distributor]
 name = "local"
 """

@@ -110,23 +110,6 @@ def test_hosted_domain_has_to_be_one_of_several_whatever_the_address(deployed: C
     assert [hd for hd in bad if authorize.admits(hd=hd)] == []
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9), st.lists)
-HEADER = st.dictionaries(st.sampled_from(["typ", "crit", "x"]), JSON).map(
-    lambda more: more | {"alg": "RS256", "kid": "key-1"}
-)
-
-
-@given(
-    header=HEADER | st.dictionaries(st.sampled_from(["alg", "kid"]), JSON),
-    changes=st.dictionaries(st.sampled_from([*google_claims(), "nbf", "hd"]), JSON),
-)
-@settings(max_examples=200)
-def test_whatever_google_signed_the_answer_is_a_policy_or_unauthorized(
-    authorize: Authorizer, header: dict[str, Any], changes: dict[str, Any]
-) -> None:
-    authorize.admits(header=header, **changes)
-
-
 BLANKS = [("GOOGLE_CLIENT_ID", blank) for blank in ("", "  ", " , ")]
 BLANKS += [("GOOGLE_HOSTED_DOMAINS", blank) for blank in (" ", ",")]
 
@@ -274,6 +257,29 @@ def test_useless_answer_is_an_outage(authorize: Authorizer, trouble: dict[str, A
     assert authorize.endpoint.fetches == fetches + 2, "asks once each time, and follows no redirect"
 
 
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({}, f"admitted: '{google_claims()['sub']}'"),
+        ({"header": {"alg": "RS256"}}, "refused: KeyError"),
+        ({"header": {"alg": "RS256", "kid": 1}}, "refused: no key id, or a critical extension"),
+        ({"exp": 1}, "refused: InvalidValue"),
+        ({"iss": "x"}, "refused: GoogleAuthError"),
+        ({"email": ...}, "refused: no sub or no email, or a longer one than the standards allow"),
+        ({"nbf": 4e9}, "refused: not valid yet, or a date that is not a whole number"),
+        ({"email_verified": False}, "refused: email not verified"),
+        ({"email": SERVICE_ACCOUNTS[0]}, "refused: service account"),
+        ({"hd": "x"}, "refused: not in GOOGLE_HOSTED_DOMAINS"),
+    ],
+)
+def test_each_decision_is_one_line(
+    deployed: Callable[..., Authorizer], caplog: pytest.LogCaptureFixture, changes: dict[str, Any], line: str
+) -> None:
+    authorize = deployed(GOOGLE_HOSTED_DOMAINS="example.com")
+    authorize.admits(**{"hd": "example.com"} | changes)
+    assert [record.getMessage() for record in caplog.records if record.name == "root"] == [line]
+
+
 def test_hanging_server_is_waited_for_once_in_ten_seconds_or_in_a_minute_with_certificates(
     authorize: Authorizer,
 ) -> None:
@@ -308,24 +314,18 @@ def test_fetch_that_never_ends_is_given_up_after_six_seconds(
     assert 5 < time.monotonic() - began < 8  # seconds
 
 
-@pytest.mark.parametrize(
-    ("changes", "line"),
-    [
-        ({}, f"admitted: '{google_claims()['sub']}'"),
-        ({"header": {"alg": "RS256"}}, "refused: KeyError"),
-        ({"header": {"alg": "RS256", "kid": 1}}, "refused: no key id, or a critical extension"),
-        ({"exp": 1}, "refused: InvalidValue"),
-        ({"iss": "x"}, "refused: GoogleAuthError"),
-        ({"email": ...}, "refused: no sub or no email, or a longer one than the standards allow"),
-        ({"nbf": 4e9}, "refused: not valid yet, or a date that is not a whole number"),
-        ({"email_verified": False}, "refused: email not verified"),
-        ({"email": SERVICE_ACCOUNTS[0]}, "refused: service account"),
-        ({"hd": "x"}, "refused: not in GOOGLE_HOSTED_DOMAINS"),
-    ],
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9), st.lists)
+HEADER = st.dictionaries(st.sampled_from(["typ", "crit", "x"]), JSON).map(
+    lambda more: more | {"alg": "RS256", "kid": "key-1"}
 )
-def test_each_decision_is_one_line(
-    deployed: Callable[..., Authorizer], caplog: pytest.LogCaptureFixture, changes: dict[str, Any], line: str
+
+
+@given(
+    header=HEADER | st.dictionaries(st.sampled_from(["alg", "kid"]), JSON),
+    changes=st.dictionaries(st.sampled_from([*google_claims(), "nbf", "hd"]), JSON),
+)
+@settings(max_examples=200)
+def test_whatever_google_signed_the_answer_is_a_policy_or_unauthorized(
+    authorize: Authorizer, header: dict[str, Any], changes: dict[str, Any]
 ) -> None:
-    authorize = deployed(GOOGLE_HOSTED_DOMAINS="example.com")
-    authorize.admits(**{"hd": "example.com"} | changes)
-    assert [record.getMessage() for record in caplog.records if record.name == "root"] == [line]
+    authorize.admits(header=header, **changes)
