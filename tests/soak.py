@@ -25,14 +25,19 @@ from support.tokens import jws, make_jwt
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from demo.emulator import Stack, aws, create_user, deploy, emulator
 
-PHASES = {"all is well": 0.4, "table gone": 0.2, "table back": 0.4}  # share of the requests
 STACKS = {  # template, and for how many seconds an authorizer's answer is remembered
     "REST-caching-on": ("template.yaml", "300"),
     "REST-caching-off": ("template.yaml", "0"),
     "HTTP-API": ("template_http.yaml", "300"),
 }
-UNTHROTTLED = {"AuthRateLimit": "10000", "AuthBurstLimit": "5000", "CallRateLimit": "10000", "CallBurstLimit": "5000"}
-KEY = {"AttributeName": "user_id"}
+LIMITS = ["AuthRateLimit", "AuthBurstLimit", "CallRateLimit", "CallBurstLimit"]
+PARAMETERS = {"JwtSecret": SECRET} | dict.fromkeys(LIMITS, "5000")
+USER = ("testuser", "password123")
+SCHEMA = {
+    "KeySchema": [{"AttributeName": "user_id", "KeyType": "HASH"}],
+    "AttributeDefinitions": [{"AttributeName": "user_id", "AttributeType": "S"}],
+    "BillingMode": "PAY_PER_REQUEST",
+}
 
 
 class Request(NamedTuple):
@@ -56,45 +61,34 @@ def main() -> int:
     if options.requests < 1:
         parser.error("REQUESTS must be 1 or more: there is nothing to send")
     with emulator() as endpoint:
-        stacks = [deployed(endpoint, name, *settings) for name, settings in STACKS.items()]
+        stacks = [
+            deploy(endpoint, template, name, UserTableName=name, ReauthorizeEvery=seconds, **PARAMETERS)
+            for name, (template, seconds) in STACKS.items()
+        ]
         share = options.requests / len(stacks)
         return report([outcome for stack in stacks for outcome in soaked(stack, share)])
 
 
-def deployed(endpoint: str, name: str, template: str, seconds: str) -> Stack:
-    """Deploy a stack whose table has its name and a user."""
-    parameters = {"ReauthorizeEvery": seconds, "UserTableName": name, "JwtSecret": SECRET} | UNTHROTTLED
-    stack = deploy(endpoint, template, name, **parameters)
-    create_user(endpoint, "testuser", "password123", table=name)
-    return stack
-
-
 def soaked(stack: Stack, total: float) -> list[Outcome]:
-    """Send all phases to a stack; between them, nothing is under way."""
-    outcomes = []
-    for phase, share in PHASES.items():
-        if phase == "table gone":
-            aws(stack.endpoint, "dynamodb").delete_table(TableName=stack.name)
-        if phase == "table back":
-            restore_table(stack)
-        # Where an HTTP API would refuse a token with 401, the emulator answers 500.
-        each_call = calls(401 if stack.websocket else 500)
-        mix = each_call + logins(500 if phase == "table gone" else 0) + each_call * 2
-        batch = list(islice(cycle(mix), max(1, round(total * share))))
-        random.Random(0).shuffle(batch)  # noqa: S311 - an order, no secret
-        outcomes += send(stack, batch)
-    return outcomes
+    """Send requests while all is well, while the table is gone, and once it is back; between, nothing is under way."""
+    dynamodb = aws(stack.endpoint, "dynamodb")
+    create_user(stack.endpoint, *USER, table=stack.name)
+    outcomes = send(stack, mixed(stack, total * 0.4))
+    dynamodb.delete_table(TableName=stack.name)
+    outcomes += send(stack, mixed(stack, total * 0.2, table_gone=True))
+    dynamodb.create_table(TableName=stack.name, **SCHEMA)
+    create_user(stack.endpoint, *USER, table=stack.name)
+    return outcomes + send(stack, mixed(stack, total * 0.4))
 
 
-def restore_table(stack: Stack) -> None:
-    """Make the table and its user anew."""
-    aws(stack.endpoint, "dynamodb").create_table(
-        TableName=stack.name,
-        BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[KEY | {"AttributeType": "S"}],
-        KeySchema=[KEY | {"KeyType": "HASH"}],
-    )
-    create_user(stack.endpoint, "testuser", "password123", table=stack.name)
+def mixed(stack: Stack, count: float, table_gone: bool = False) -> list[Request]:
+    """Return requests of every kind in an order that is the same in every run, most of them calls."""
+    # Where an HTTP API would refuse a token with 401, the emulator answers 500.
+    each_call = calls(401 if stack.websocket else 500)
+    every = each_call + logins(500 if table_gone else 0) + each_call * 2
+    batch = list(islice(cycle(every), max(1, round(count))))
+    random.Random(0).shuffle(batch)  # noqa: S311 - an order, no secret
+    return batch
 
 
 def calls(refused: int) -> list[Request]:
@@ -152,8 +146,8 @@ def report(outcomes: list[Outcome]) -> int:
         print(f"{count:6} {status}  {kind}" + ("" if status == expected else f"  WRONG: should be {expected}"))
     for path in ("/auth", "/api"):
         took = sorted(seconds for request, _, seconds in outcomes if request.path.startswith(path)) or [0.0]
-        at = {n: took[(len(took) - 1) * n // 100] * 1000 for n in (50, 95, 99, 100)}
-        print(f"{path}: " + ", ".join(f"p{n} {milliseconds:.0f} ms" for n, milliseconds in at.items()))
+        at = [f"p{n} {took[(len(took) - 1) * n // 100] * 1000:.0f} ms" for n in (50, 95, 99, 100)]
+        print(f"{path}: {', '.join(at)}")
     wrong = sum(count for (_, expected, status), count in kinds.items() if status != expected)
     print(json.dumps({"requests": len(outcomes), "wrong_decisions": wrong}))
     return 1 if wrong else 0
