@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from support.functions import Deploy, Listener, deployed
+from support.functions import WATCH, Deploy, deployed
 from support.tokens import AUTHORIZERS, Target, aimed_at
 
 settings.register_profile("kit", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -16,7 +16,7 @@ settings.load_profile("kit")
 
 
 def pytest_configure() -> None:
-    logging.getLogger().addHandler(Listener())
+    logging.getLogger().addHandler(WATCH)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

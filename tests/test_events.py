@@ -1,5 +1,7 @@
 """Every kind of API: the same decision behind each, safe to cache, from events as AWS documents them."""
 
+import json
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,7 +23,6 @@ TOKENS: dict[str, Callable[[Target], str]] = {
     "missing": lambda it: "",
     "doubled": lambda it: f"{it.token()},Bearer {it.token()}",
 }
-any_kind = pytest.mark.parametrize("target", ANY_KIND, indirect=True)
 
 
 @pytest.mark.parametrize("token", TOKENS)
@@ -96,21 +97,13 @@ PLACES: dict[str, tuple[dict[str, Any], bool]] = {
 }
 
 
-@any_kind
+@pytest.mark.parametrize("target", ANY_KIND, indirect=True)
 @pytest.mark.parametrize("place", PLACES)
 def test_token_is_read_from_the_identity_source_and_nowhere_else(target: Target, place: str) -> None:
     event, admitted = PLACES[place]
     good = {"T": target.token(), "B": target.token(payload={"jti": "2"})}
-    assert (outcome(target.function, filled(event, good)) is not None) == admitted
-
-
-def filled(value: Any, words: dict[str, str]) -> Any:
-    """Return a value with words in place of those that stand for them."""
-    if isinstance(value, dict):
-        return {name: filled(member, words) for name, member in value.items()}
-    if isinstance(value, list):
-        return [filled(member, words) for member in value]
-    return " ".join(words.get(word, word) for word in value.split(" ")) if isinstance(value, str) else value
+    event = json.loads(re.sub(r"\b[TB]\b", lambda word: good[word[0]], json.dumps(event)))
+    assert (outcome(target.function, event) is not None) == admitted
 
 
 # Caching.

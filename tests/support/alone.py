@@ -24,7 +24,6 @@ from support.loopback import QuietHandler, listening
 RUNTIME = ["awslambdaric", "runtime_client", "simplejson", "snapshot_restore_py"]
 SDK = ["boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3"]  # comes with Lambda's Python
 # -I -S: what is not named here is not there, the folder of this environment's packages included.
-PYTHON = [sys.executable, "-I", "-S", "-c"]
 START = (
     "import runpy, sys; sys.path[:0] = sys.argv.pop().split(':'); runpy.run_module('awslambdaric', None, '__main__')"
 )
@@ -72,7 +71,7 @@ def started(folder: Path, script: str, packages: Iterable[Path], **environment: 
     path = ":".join(map(str, [folder, *packages]))
     with listening(RuntimeApi) as address, (folder / "log").open("wb") as log:
         environment |= {"AWS_LAMBDA_RUNTIME_API": address, "PATH": os.environ["PATH"]}
-        command = [*PYTHON, START, f"{script}.lambda_handler", path]
+        command = [sys.executable, "-I", "-S", "-c", START, f"{script}.lambda_handler", path]
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
         running = Lambda(process, folder / "log")
         try:

@@ -24,15 +24,19 @@ CONNECT_ARN = f"{API}/prod/$connect"
 KEPT = {"PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "SSL_CERT_FILE", "PYTEST_CURRENT_TEST", "PYTEST_VERSION"}
 
 
-class Watch:
+class Watch(logging.Handler):
     """Collects what handlers log, answer and raise in a whole test run, and what must never be in it."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.said: list[tuple[str, str]] = []  # (who, text)
         self.secrets: set[str] = set()
 
     def hears(self, who: str, text: str) -> None:
         self.said.append((who, text))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.hears(record.name, self.format(record))  # with the traceback that it would print
 
     def guards(self, *secrets: str) -> None:
         """Note texts that are secret; of a token, the payload and the signature."""
@@ -42,13 +46,6 @@ class Watch:
 
 
 WATCH = Watch()
-
-
-class Listener(logging.Handler):
-    """Passes every log line on to the watch, with the traceback that it would print."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        WATCH.hears(record.name, self.format(record))
 
 
 @contextlib.contextmanager

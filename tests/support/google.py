@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -47,7 +46,6 @@ class Endpoint:
     down: bool = False  # hangs up without a word
     hangs: bool = False  # says nothing until the test is over
     fetches: int = 0
-    over: threading.Event = field(default_factory=threading.Event)
 
     def publishes(self, *kids: str) -> None:
         """Answer with the certificates of these key ids."""
@@ -64,13 +62,10 @@ def serving(*kids: str) -> Iterator[Endpoint]:
         def do_GET(self) -> None:
             endpoint.fetches += 1
             if endpoint.hangs:
-                endpoint.over.wait(30)
+                self.over.wait(30)
             if not endpoint.down and not endpoint.hangs:
                 self.reply(endpoint.status, endpoint.body.encode(), **endpoint.headers)
 
     with listening(Handler) as address:
         endpoint.url = f"http://{address}/oauth2/v1/certs"
-        try:
-            yield endpoint
-        finally:
-            endpoint.over.set()
+        yield endpoint

@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class QuietHandler(BaseHTTPRequestHandler):
     """Answers requests, and says nothing about them."""
 
+    over: threading.Event  # set when the server ends: what hangs waits for that
+
     def reply(self, status: int, body: bytes, **headers: str) -> None:
         """Send an answer; a _ in a header's name stands for -."""
         self.send_response(status)
@@ -22,13 +24,15 @@ class QuietHandler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+def listening(handler: type[QuietHandler]) -> Iterator[str]:
     """Serve requests with a handler; yield host and port."""
+    handler.over = threading.Event()
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
             yield f"127.0.0.1:{server.server_port}"
         finally:
+            handler.over.set()
             server.shutdown()
             thread.join()

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import re
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,12 +18,11 @@ AWS = {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "local", "AWS_SEC
 class FakeTable:
     """A table in memory; replies, while there are any, go out instead of its own answers."""
 
-    def __init__(self, url: str) -> None:
-        self.environment = AWS | {"AWS_ENDPOINT_URL": url}
+    def __init__(self) -> None:
+        self.environment = dict(AWS)
         self.items: dict[str, dict[str, Any]] = {}
         self.replies: Iterator[Reply] = iter(())
         self.requests: list[tuple[str, dict[str, Any]]] = []
-        self.closing = threading.Event()
 
     def reply(self, operation: str, request: dict[str, Any]) -> Reply:
         """Return the next reply, or what DynamoDB would answer to a GetItem or an UpdateItem of the kit."""
@@ -67,22 +65,16 @@ def fake_dynamodb() -> Iterator[FakeTable]:
             operation = self.headers["X-Amz-Target"].split(".")[1]
             reply = table.reply(operation, json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             if reply == HANG:
-                table.closing.wait(30)
+                self.over.wait(30)
             elif reply == DRIP:
-                self.drip()
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+                with contextlib.suppress(OSError):
+                    while not self.over.wait(0.5):
+                        self.wfile.write(b" ")
             elif reply != HANG_UP:
                 self.reply(*reply, Content_Type="application/x-amz-json-1.0")
 
-        def drip(self) -> None:
-            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
-            with contextlib.suppress(OSError):
-                while not table.closing.wait(0.5):
-                    self.wfile.write(b" ")
-
-    table = FakeTable("")
+    table = FakeTable()
     with listening(Handler) as address:
         table.environment["AWS_ENDPOINT_URL"] = f"http://{address}"
-        try:
-            yield table
-        finally:
-            table.closing.set()
+        yield table
