@@ -30,6 +30,8 @@ USER = ["--user-id", "testuser"]
 TABLE = [*USER, "--table", "users"]
 KEEP, LOG_OUT = [*TABLE, "--keep-password", "--scope"], [*TABLE, "--log-out"]
 BEFORE = {"passwordHash": {"S": "old"}, "tokensValidFrom": {"N": "1"}, "scope": {"S": "read"}, "mail": {"S": "a@b"}}
+SETTINGS = {"JWT_SECRET": SECRET, "USER_CREDENTIALS_TABLE_NAME": "users"}
+LONGEST = "read ".ljust(1024, "x")  # of all scopes
 SCOPES = [" ", "a  b", " a", "a ", 'a"', "a\\", "é", "a\n", "a" * 1025]
 ALONE = [PASSWORD, f"--password={PASSWORD}", "--table users", "--scope a", "--log-out", "--user-id x --log-out"]
 KEPT = ["--user-id x --scope a --keep-password", "--user-id x --table users --keep-password"]
@@ -98,13 +100,13 @@ def test_printed_item_logs_its_user_in_and_ends_the_tokens_of_before(
     run: Run, deploy: Deploy, table: FakeTable, user_id: str
 ) -> None:
     start = int(time.time())
-    status, output, errors = run(PASSWORD, f"--user-id={user_id}", "--scope", "read admin")
+    status, output, errors = run(PASSWORD, f"--user-id={user_id}", "--scope", LONGEST)
     item = table.items[user_id] = json.loads(output)
-    assert (status, errors, item["user_id"], item["scope"]) == (0, "", {"S": user_id}, {"S": "read admin"})
-    settings = {"JWT_SECRET": SECRET, "USER_CREDENTIALS_TABLE_NAME": "users"} | table.environment
+    assert (status, errors, item["user_id"], item["scope"]) == (0, "", {"S": user_id}, {"S": LONGEST})
+    settings = SETTINGS | table.environment
     login, authorize = deploy("jwt_create_token", **settings), deploy("jwt_auth_token", **settings)
     answer = login(proxy_event(json.dumps({"user_id": user_id, "password": PASSWORD})))
-    assert authorize(token_event(json.loads(answer["body"])["token"]))["context"]["scope"] == "read admin"
+    assert authorize(token_event(json.loads(answer["body"])["token"]))["context"]["scope"] == LONGEST
     with pytest.raises(Exception, match="^Unauthorized$"):
         authorize(token_event(make_jwt(user_id=user_id, iat=start - 1)))
 
@@ -187,6 +189,7 @@ def test_without_bcrypt_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatc
     ("typed", "arguments", "reason"),
     [
         pytest.param("", [], "password is empty", id="no password"),
+        pytest.param("1", [], "1 characters", id="1 character"),
         pytest.param("1234567", [], "7 characters", id="7 characters"),
         pytest.param("é" * 36 + "e", [], "73 bytes", id="37 letters, 73 bytes"),
         pytest.param("short\0short\0", [], "NUL", id="NUL"),
@@ -216,10 +219,12 @@ def test_help_is_the_manual(run: Run) -> None:
 
 
 def test_piped_password_gets_the_cost_of_the_dummy_hash(deploy: Deploy, table: FakeTable) -> None:
-    done = subprocess.run([sys.executable, SCRIPT], input=PASSWORD, capture_output=True, text=True, check=True)
-    assert re.fullmatch(HASH + "\n", done.stdout)
-    settings = {"JWT_SECRET": SECRET, "USER_CREDENTIALS_TABLE_NAME": "users"} | table.environment
-    assert done.stdout[:7] == deploy("jwt_create_token", **settings).module.DUMMY_HASH[:7]
+    command = [sys.executable, str(SCRIPT), "--user-id=testuser"]
+    printed = subprocess.run(command, input=PASSWORD, capture_output=True, text=True, check=True).stdout
+    stored = json.loads(printed)["passwordHash"]["S"]
+    assert re.fullmatch(HASH, stored)
+    settings = SETTINGS | table.environment
+    assert stored[:7] == deploy("jwt_create_token", **settings).module.DUMMY_HASH[:7]
 
 
 @pytest.mark.parametrize(
@@ -260,6 +265,7 @@ def at_terminal(*keys: str) -> tuple[int, str]:
     [
         pytest.param([f"{PASSWORD}\n", f"{PASSWORD}\n"], 0, f"Password: \nThe same again: \n{HASH}\n", id="the same"),
         pytest.param([f"{PASSWORD}\n", "another\n"], 2, r"(.*: \n){2}The two passwords differ\.\n", id="differ"),
+        pytest.param(["another\n", f"{PASSWORD}\n"], 2, r"(.*: \n){2}The two passwords differ\.\n", id="turned"),
         pytest.param([f"{PASSWORD}\x03"], 1, "Password: \n+Stopped\\.\n", id="Ctrl-C"),
         pytest.param(["\x04"], 1, "Password: \n+Stopped\\.\n", id="Ctrl-D"),
     ],
