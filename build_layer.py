@@ -3,30 +3,19 @@
     python build_layer.py build REQUIREMENTS ZIP [--arch x86_64|arm64|host]
     python build_layer.py check ZIP [--arch x86_64|arm64] [--python 3.13]
 
-`build` makes a layer for functions of one architecture (default: this machine's) and of one Python, the minor version
-of the interpreter that runs this script. `host` is for this machine itself: the local demo. `check` says what is in a
-layer, and ends with an error unless it fits functions of that architecture and Python, where they are given.
-
-What makes a layer load, and start quickly:
-
-- Wheels only, of the oldest Linux that Lambda has (manylinux_2_17, also called manylinux2014; PEP 600), picked
-  by pip's --platform, so that either architecture can be built on any machine.
-- Nothing that the runtime ships already: a layer's boto3 would replace Lambda's own.
-- Bytecode beside every source. /opt is read-only on Lambda: without bytecode every cold start compiles
-  everything. It is of the kind that is never compared with the source (PEP 552, unchecked-hash), as the times
-  of files do not survive in a zip.
-- The same inputs give the same bytes: sorted names, one date, fixed modes.
+`build` makes a layer for functions of one architecture (default: this machine's; `host`: for this machine itself) and
+of the Python that runs this script. It takes wheels alone, leaves out what the Lambda runtime ships, compiles ahead
+(on Lambda, /opt is read-only), and makes the same bytes of the same inputs. `check` says what is in a layer, and ends
+with an error unless it fits functions of that architecture and Python, where they are given.
 
 Needs        Python 3.11 or newer with pip
-Exit status  0  done
-             2  not done, with the reason on standard error
+Exit status  0 done, 2 not done, with the reason on standard error
 Version      2.0.0 (CHANGELOG.md says what changed)
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
 import io
 import platform
@@ -45,8 +34,6 @@ PLATFORMS = {"x86_64": "x86_64", "arm64": "aarch64"}  # Lambda's name of an arch
 OWN_ARCHITECTURE = "arm64" if platform.machine().lower() in ("aarch64", "arm64") else "x86_64"
 ELF_MACHINES = {62: "x86_64", 183: "arm64"}  # e_machine in the ELF header
 SHIPPED = {"boto3", "botocore", "s3transfer", "jmespath"}  # by the Lambda runtime; nothing but boto3 needs the rest
-LAYER_ROOT = "/opt/python"  # where Lambda unpacks the folder python/ of a layer
-ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip can hold
 
 
 class LayerError(Exception):
@@ -73,13 +60,13 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Packs the packages of a requirements file into a Lambda layer.")
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser("build", help="make a layer for this Python")
-    build.add_argument("requirements", type=Path, metavar="REQUIREMENTS", help="what to pack, in pip's format")
-    build.add_argument("zip", type=Path, metavar="ZIP", help="the layer to write")
+    build.add_argument("requirements", type=Path, help="what to pack, in pip's format")
     build.add_argument("--arch", choices=[*PLATFORMS, "host"], default=OWN_ARCHITECTURE, help="(%(default)s)")
     check = commands.add_parser("check", help="say what is in a layer, and whether it fits")
-    check.add_argument("zip", type=Path, metavar="ZIP", help="the layer")
     check.add_argument("--arch", choices=PLATFORMS, help="the function's architecture")
     check.add_argument("--python", metavar="3.N", help="the function's Python")
+    for command in (build, check):
+        command.add_argument("zip", type=Path, help="the layer")
     return parser.parse_args(argv)
 
 
@@ -87,23 +74,26 @@ def build(requirements: Path, target: Path, arch: str) -> None:
     """Build the layer and put it in place whole, or leave what was there and raise LayerError."""
     if sys.version_info < OLDEST_PYTHON:
         raise LayerError(f"this is Python {THIS_PYTHON}; Lambda layers are built with 3.11 or newer")
-    with tempfile.TemporaryDirectory() as work:
-        stage = Path(work, "python")
-        wanted = Path(work, "requirements.txt")
-        wanted.write_text(without_shipped(requirements), encoding="utf-8")
-        install(wanted, stage, arch, requirements.name)
-        remove_extras(stage)
-        add_bytecode(stage)
-        write_zip(stage, target)
+    wanted = without_shipped(requirements)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as work:
+            stage = Path(work, "python")
+            install(wanted, stage, arch, requirements.name)
+            remove_extras(stage)
+            add_bytecode(stage)
+            write_zip(stage, Path(work, "zip")).replace(target)
+    except OSError as error:
+        raise LayerError(f"cannot write {target} ({error.strerror})") from None
 
 
 def without_shipped(requirements: Path) -> str:
     """Return the text of a requirements file without the packages that the runtime ships."""
     try:
         text = requirements.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError):
         copy = f"cp requirements_basic_auth.txt {requirements} (or requirements_google_auth.txt)"
-        raise LayerError(f"cannot read {requirements} ({reason(error)}); make one with: {copy}") from None
+        raise LayerError(f"cannot read {requirements}; make one with: {copy}") from None
     lines = re.sub(r"\\\r?\n", " ", text).splitlines()  # a backslash continues a line
     wanted = [line for line in lines if re.split(r"[^\w.-]", line.strip())[0].lower() not in SHIPPED]
     if not any(re.match(r"\s*[\w-]", line) for line in wanted):
@@ -111,15 +101,12 @@ def without_shipped(requirements: Path) -> str:
     return "\n".join(wanted) + "\n"
 
 
-def reason(error: Exception) -> str:
-    """Return what an error says, without number and file name where it is the operating system's."""
-    return getattr(error, "strerror", None) or str(error)
-
-
-def install(requirements: Path, stage: Path, arch: str, name: str) -> None:
-    """Unpack the wheels of a requirements file, and of all that they need, into a folder."""
+def install(requirements: str, stage: Path, arch: str, name: str) -> None:
+    """Unpack the wheels of a requirements file's text, and of all that they need, into a folder."""
+    file = stage.with_name("requirements.txt")
+    file.write_text(requirements, encoding="utf-8")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
-    command += ["--root-user-action=ignore", "--only-binary=:all:", "--target", str(stage), "-r", str(requirements)]
+    command += ["--root-user-action=ignore", "--only-binary=:all:", "--target", str(stage), "-r", str(file)]
     if arch != "host":
         command += ["--implementation=cp", f"--python-version={THIS_PYTHON}"]
         # pip does not know that manylinux2014 is another name of manylinux_2_17.
@@ -146,34 +133,20 @@ def add_bytecode(stage: Path) -> None:
     """Compile what compiles of the sources in a folder, as if they were already at their place on Lambda."""
     # Marshalled code depends on what else the interpreter holds: so in a process of its own, without PYTHON* settings.
     command = [sys.executable, "-I", "-m", "compileall", "-qq", "--invalidation-mode=unchecked-hash"]
-    subprocess.run([*command, "-s", str(stage), "-p", LAYER_ROOT, str(stage)])
+    subprocess.run([*command, "-s", str(stage), "-p", "/opt/python", str(stage)])
     if not any(stage.rglob("*.pyc")):
         raise LayerError("the packages could not be compiled")
 
 
-def write_zip(stage: Path, target: Path) -> None:
-    """Write a folder as a zip that depends on nothing but the names and contents of its files."""
-    part = Path(f"{target}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(part, "w") as archive:
-            for path in sorted(stage.rglob("*"), key=Path.as_posix):
-                if path.is_file():
-                    archive.writestr(entry(path, stage.parent), path.read_bytes(), zipfile.ZIP_DEFLATED, 9)
-        part.replace(target)
-    except OSError as error:
-        raise LayerError(f"cannot write {target} ({reason(error)})") from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
-
-
-def entry(path: Path, root: Path) -> zipfile.ZipInfo:
-    """Return the head of a file in the zip: its name below root, one date for all, mode 0755 or 0644."""
-    info = zipfile.ZipInfo(path.relative_to(root).as_posix(), ZIP_DATE)
-    info.create_system = 3  # Unix, whatever the builder is: the modes count
-    info.external_attr = (0o100755 if path.suffix == ".so" else 0o100644) << 16
-    return info
+def write_zip(stage: Path, target: Path) -> Path:
+    """Write a folder as a zip that depends on nothing but the names and contents of its files, and return its path."""
+    with zipfile.ZipFile(target, "w") as archive:
+        for path in sorted(filter(Path.is_file, stage.rglob("*")), key=Path.as_posix):
+            entry = zipfile.ZipInfo(path.relative_to(stage.parent).as_posix())  # dated 1980
+            entry.create_system = 3  # Unix, whatever the builder is: the modes count
+            entry.external_attr = (0o100755 if path.suffix == ".so" else 0o100644) << 16
+            archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED, 9)
+    return target
 
 
 def check(layer: Path, arch: str | None = None, python: str | None = None) -> str:
@@ -183,38 +156,30 @@ def check(layer: Path, arch: str | None = None, python: str | None = None) -> st
         data = layer.read_bytes()
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             files = {name: archive.read(name) for name in archive.namelist()}
-    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise LayerError(f"cannot read the layer {layer} ({reason(error)}); make one with: {cure}") from None
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        raise LayerError(f"cannot read the layer {layer}; make one with: {cure}") from None
     architectures, pythons, glibc = made_for(files)
-    found = kind(" and ".join(sorted(architectures)), " and ".join(sorted(pythons)), glibc)
+    found = f"{' and '.join(sorted(architectures)) or 'any architecture'}, "
+    found += f"Python {' and '.join(sorted(pythons)) or 'of any version'}, glibc 2.{glibc}"
     # Amazon Linux 2, under python3.11, has glibc 2.26; Amazon Linux 2023, under the later ones, 2.34.
-    newest = (2, 26) if python == "3.11" else (2, 34)
+    newest = 26 if python == "3.11" else 34
     if (arch and architectures - {arch}) or (python and (pythons - {python} or glibc > newest)):
-        raise LayerError(f"{layer} is for {found}; the function is for {kind(arch, python, newest)}: {cure}")
-    zipped = f"{len(data) / 1e6:.2f} MB zipped, SHA-256 {hashlib.sha256(data).hexdigest()}"
-    return f"{layer}: {found}\n{listing(files)}\n  {zipped}"
+        raise LayerError(f"{layer} is for {found}; the function needs another, with glibc 2.{newest} at most: {cure}")
+    packages = re.findall(r"^python/([^/]+)-([^/-]+)\.dist-info/METADATA$", "\n".join(files), re.MULTILINE)
+    lines = [f"{layer}: {found}", *(f"  {name} {version}" for name, version in sorted(packages))]
+    lines += [f"  {sum(map(len, files.values())) / 1e6:.2f} MB in {len(files)} files"]
+    lines += [f"  {len(data) / 1e6:.2f} MB zipped, SHA-256 {hashlib.sha256(data).hexdigest()}"]
+    return "\n".join(lines)
 
 
-def made_for(files: dict[str, bytes]) -> tuple[set[str], set[str], tuple[int, int]]:
-    """Return for which architectures and Pythons (PEP 3147, PEP 3149) files are made, and the glibc that they need."""
+def made_for(files: dict[str, bytes]) -> tuple[set[str], set[str], int]:
+    """Return for which architectures and Pythons (PEP 3147, PEP 3149) files are made, and which glibc 2.N they need."""
     native = [data for name, data in files.items() if re.search(r"\.(so|dylib|pyd)(\.[\d.]+)?$", name)]
     machines = [int.from_bytes(data[18:20], "little") if data[:4] == b"\x7fELF" else 0 for data in native]
     architectures = {ELF_MACHINES.get(machine, "another system") for machine in machines}
     pythons = {f"{major}.{minor}" for major, minor in re.findall(r"\.cpython-(\d)(\d+)", "\n".join(files))}
-    needed = [found for data in native for found in re.findall(rb"GLIBC_(\d+)\.(\d+)", data)]
-    return architectures, pythons, max(((int(major), int(minor)) for major, minor in needed), default=(0, 0))
-
-
-def kind(arch: str | None, python: str | None, glibc: tuple[int, int]) -> str:
-    """Return in words what a layer or a function is for."""
-    return f"{arch or 'any architecture'}, Python {python or 'of any version'}, glibc {glibc[0]}.{glibc[1]}"
-
-
-def listing(files: dict[str, bytes]) -> str:
-    """Return the packages in a layer, a line each, and their size."""
-    packages = sorted(re.findall(r"^python/([^/]+)-([^/-]+)\.dist-info/METADATA$", "\n".join(files), re.MULTILINE))
-    size = sum(map(len, files.values())) / 1e6
-    return "\n".join([*(f"  {name} {version}" for name, version in packages), f"  {size:.2f} MB in {len(files)} files"])
+    glibc = max((int(minor) for data in native for minor in re.findall(rb"GLIBC_2\.(\d+)", data)), default=0)
+    return architectures, pythons, glibc
 
 
 if __name__ == "__main__":
