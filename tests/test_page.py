@@ -23,8 +23,7 @@ SCRIPT = "<img src=x onerror='document.body.remove()'>"
 ALLOWED = "arn:aws:execute-api:*:*:*/prod/GET/api, admin=arn:aws:execute-api:*:*:*/prod/GET/api/admin"
 ELSEWHERE = "http://localhost:{port}/page/try.html"
 FLAGS = "--no-sandbox --disable-lcd-text --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-GOOGLE = """window.google = { accounts: { id: {
-  initialize(given) { Object.assign(this, given); },
+GOOGLE = """window.google = { accounts: { id: { initialize(given) { Object.assign(this, given); },
   renderButton(parent) { parent.append(this.client_id); parent.onclick = () => this.callback({ credential: "%s" }); },
 } } };"""
 expect.set_options(timeout=30_000)  # a function's first call on a busy machine
@@ -57,7 +56,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser, stacks: dict[str, Stack]) -> Iterator[Page]:
     """The page as `make serve` opens it; in the end, its policy was kept and its script has not failed."""
-    with browser.new_context(viewport={"width": 1280, "height": 940}, device_scale_factor=0.85) as context:
+    with browser.new_context(viewport={"width": 1280, "height": 1040}, device_scale_factor=0.8) as context:
         page = context.new_page()
         complaints: list[str] = []
         page.on("pageerror", lambda error: complaints.append(f"{error}"))
@@ -69,8 +68,7 @@ def page(browser: Browser, stacks: dict[str, Stack]) -> Iterator[Page]:
 
 
 def link(stack: Stack, page: str = "http://127.0.0.1:{port}/page/try.html") -> str:
-    address = page.format(port=stack.endpoint.rpartition(":")[2])
-    return f"{address}?{urlencode({'api': stack.api, 'ws': stack.websocket})}"
+    return f"{page.format(port=stack.endpoint.split(':')[2])}?{urlencode({'api': stack.api, 'ws': stack.websocket})}"
 
 
 def press(page: Page, button: str) -> Locator:
@@ -83,7 +81,6 @@ def press(page: Page, button: str) -> Locator:
 
 
 def log_in(page: Page, user_id: str = "testuser") -> str:
-    """Log in, and return the token."""
     page.get_by_label("user_id").fill(user_id)
     page.get_by_label("Password").fill(PASSWORD)
     press(page, "Log in")
@@ -92,7 +89,7 @@ def log_in(page: Page, user_id: str = "testuser") -> str:
 
 def test_newcomer_presses_buttons_and_sees_who_is_let_in_and_why(page: Page) -> None:
     for button, line in {
-        "Log in": r'POST 200 \d+ ms.*/auth\s.*let in.*"token": "\$TOKEN"',  # the user of make serve is filled in
+        "Log in": r'POST 200 \d+ ms.*/auth\s.*This is you.*"token": "\$TOKEN"',  # the user of make serve is filled in
         "Connect": r"WS open \d+ ms.*\?access_token=\$TOKEN\s.*let in",
         "Send": r"WS message \d+ ms.*hello",
         "Close": r"WS 1000.*Closed, as asked",
@@ -103,7 +100,6 @@ def test_newcomer_presses_buttons_and_sees_who_is_let_in_and_why(page: Page) -> 
         "With the token": r"GET 200 \d+ ms.*/api\s.*let in.*testuser",
     }.items():
         expect(press(page, button)).to_contain_text(re.compile(line, re.DOTALL))
-    page.evaluate("scrollTo(0, 0)")
     page.screenshot(path=os.environ.get("PICTURE"))  # make picture
 
 
@@ -127,8 +123,9 @@ def test_command_of_a_line_does_what_its_button_did(page: Page, password: str) -
         line = press(page, button)
         command = f"{line.locator('.command').text_content()} -s -o {os.devnull} -w '%{{http_code}}' --noproxy '*'"
         assert password not in command
-        done = subprocess.run(["bash", "-c", command], env=environment, input=password, capture_output=True, text=True)
-        assert done.stdout == line.locator(".outcome").text_content()
+        status = subprocess.check_output(["bash", "-c", command], env=environment, input=password, text=True)
+        assert status == line.locator(".outcome").text_content()
+    expect(page.get_by_role("status")).to_contain_text("This is you" if password == PASSWORD else "before is kept")
 
 
 @pytest.mark.parametrize(
@@ -139,9 +136,9 @@ def test_command_of_a_line_does_what_its_button_did(page: Page, password: str) -
         ("Without one", 400, SCRIPT, "See the answer in the list"),
         ("Without one", 404, SCRIPT, "no such route"),
         ("Without one", 403, '{"message":"Missing Authentication Token"}', "no such route"),
-        ("Without one", 403, '{"message":"Forbidden"}', "Or the address has a wrong stage"),  # also an HTTP API's no
+        ("Without one", 403, '{"message":"Forbidden"}', "A wrong stage in the address; or"),
         ("Log in", 403, '{"message":"Forbidden"}', "no such route"),
-        ("Log in", 401, SCRIPT, "The token from before, if any, is kept"),
+        ("Log in", 401, SCRIPT, "or not with this password"),
     ],
 )
 def test_status_is_explained_as_text(page: Page, button: str, status: int, body: str, meaning: str) -> None:
@@ -150,9 +147,8 @@ def test_status_is_explained_as_text(page: Page, button: str, status: int, body:
 
 
 def test_bar_says_what_goes_on(page: Page) -> None:
-    for button, said in {"Connect": "No token yet: log in first.", "Close": "Nothing is open"}.items():
-        page.get_by_role("button", name=button, exact=True).click()
-        expect(page.get_by_role("status")).to_contain_text(said)
+    page.get_by_role("button", name="Close").click()
+    expect(page.get_by_role("status")).to_contain_text("Nothing is open")
     assert page.evaluate("connect[1].click(), said.textContent") == "Connect without a token: waiting …"
     page.evaluate("connect[1].click(), send[2].click()")  # the first is given up for another, which is closed at once
     expect(page.locator("#list .outcome")).to_have_text(["1000", "1000"])
@@ -163,6 +159,7 @@ def test_logging_out_forgets_the_token(page: Page) -> None:
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_role("status")).to_contain_text("An open WebSocket stays open")
     expect(page.get_by_label("user_id")).to_be_focused()
+    expect(page.get_by_label("Password")).to_be_empty()
     assert token.split(".")[1] not in page.content()
     assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
     page.get_by_role("button", name="With the token").click()
@@ -172,6 +169,7 @@ def test_logging_out_forgets_the_token(page: Page) -> None:
 def test_google_is_asked_for_a_token_when_its_button_is_wanted(page: Page) -> None:
     credential = google_token()
     page.route("https://accounts.google.com/gsi/client", lambda route: route.fulfill(body=GOOGLE % credential))
+    expect(page.get_by_role("button", name="Try /google")).to_be_hidden()
     page.get_by_label("client id").fill("client-of-mine")
     expect(page.locator("script[src]")).to_have_count(0)
     page.get_by_role("button", name="Show Google's button").click()
@@ -185,7 +183,7 @@ def test_google_is_asked_for_a_token_when_its_button_is_wanted(page: Page) -> No
 def test_keyboard_alone_is_enough(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 500})
     page.get_by_label("WebSocket URL").focus()
-    for tabs, key, said in [(2, "Enter", "POST 200: You are let in"), (7, "Space", 'expired one. {"message":')]:
+    for tabs, key, said in [(2, "Enter", "POST 200: This is you"), (7, "Space", 'expired one. {"message":')]:
         for each in ["Tab"] * tabs + [key]:
             page.keyboard.press(each)
         expect(page.get_by_role("status")).to_contain_text(said)
@@ -208,26 +206,28 @@ def test_answer_that_the_browser_hides_is_told_from_none(page: Page, stacks: dic
 
 @pytest.mark.parametrize("address", ["http://example.com/prod", "ftp://127.0.0.1/prod", "prod", ""])
 def test_address_that_is_not_safe_is_not_called(page: Page, address: str) -> None:
-    page.get_by_label("Invoke URL").fill(address)
-    page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_role("status")).to_contain_text("Invoke URL: https:// or wss:// is needed")
-    expect(page.get_by_label("Invoke URL")).to_be_focused()
+    for field, button, safe in [("Invoke URL", "Log in", "https"), ("WebSocket URL", "Connect without a token", "wss")]:
+        page.get_by_label(field).fill(address)
+        page.get_by_role("button", name=button).click()
+        expect(page.get_by_role("status")).to_contain_text(f"{field}: enter an address with {safe}://")
+        expect(page.get_by_label(field)).to_be_focused()
     expect(page.locator("#list > li")).to_have_count(0)
 
 
 @pytest.mark.parametrize("api", ["https://a.example", "https://mine@thief.example", "http://127.0.0.1.thief.example"])
-def test_link_to_a_stranger_is_warned_of_before_anything_is_sent(page: Page, api: str) -> None:
+def test_no_link_fills_in_no_password_and_a_stranger_is_warned_of_before_anything_is_sent(page: Page, api: str) -> None:
+    page.goto(page.url.partition("?")[0])
+    expect(page.get_by_label("Password")).to_be_empty()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(f"{page.url.partition('?')[0]}?api={api}/prod")
+    page.goto(f"{page.url}?api={api}/prod")
     expect(page.locator("#warning")).to_contain_text(f"names {api.replace('mine@', '')}: enter a password only if")
     expect(page.get_by_label("Password")).to_be_empty()
     assert len(asked) == 1
 
 
 def test_hashes_of_the_policy_are_those_of_style_and_script() -> None:
-    for tag in ("style", "script"):
-        content = re.findall(rf"<{tag}[^>]*>(.*?)</{tag}>", SOURCE, re.DOTALL)[0]
+    for tag, content in re.findall(r"<(style|script)\b[^>]*>(.*?)</\1>", SOURCE, re.DOTALL):
         hashed = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
         assert f"{tag}-src 'sha256-{hashed}'" in SOURCE, f"the policy of try.html needs {tag}-src 'sha256-{hashed}'"
 
