@@ -3,13 +3,11 @@
     python build_layer.py build REQUIREMENTS ZIP [--arch x86_64|arm64|host]
     python build_layer.py check ZIP [--arch x86_64|arm64] [--python 3.13]
 
-`build` makes a layer for functions of one architecture (default: this machine's; `host`: for this machine itself) and
-of the Python that runs this script. It takes wheels alone, leaves out what the Lambda runtime ships, compiles ahead
-(on Lambda, /opt is read-only), and makes the same bytes of the same inputs. `check` says what is in a layer, and ends
-with an error unless it fits functions of that architecture and Python, where they are given.
+`build` makes a layer for this Python and one architecture (default: this machine's; `host`: this machine itself), of
+wheels alone, without what Lambda ships, compiled ahead (on Lambda, /opt is read-only), the same bytes every time.
+`check` says what is in a layer, and ends with status 2 unless it fits functions of that architecture and Python.
 
 Needs        Python 3.11 or newer with pip
-Exit status  0 done, 2 not done, with the reason on standard error
 Version      2.0.0 (CHANGELOG.md says what changed)
 """
 

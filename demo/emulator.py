@@ -27,10 +27,9 @@ from samtranslator.yaml_helper import yaml_parse
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
-START_TIMEOUT = 60  # seconds
 NOBODY = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 # The last two services would listen on every interface, the one before them looks for a container engine.
-SETTINGS = NOBODY | {"BIND_HOST": HOST, "LOG_LEVEL": "WARNING", "PATH": os.environ.get("PATH", os.defpath)}
+SETTINGS = NOBODY | {"BIND_HOST": HOST, "LOG_LEVEL": "WARNING"}
 SETTINGS |= {"DOCKER_HOST": "unix:///none", "IOT_MTLS_ENABLED": "0", "SFTP_ENABLED": "0"}
 
 
@@ -50,41 +49,27 @@ class Stack(NamedTuple):
 @contextlib.contextmanager
 def emulator(port: int = 0) -> Iterator[str]:
     """Run the emulator on a port (0: a free one), give its address, and end it with all that it started."""
-    port = usable_port(port)
+    with socket.create_server((HOST, port)) as probe:
+        port = probe.getsockname()[1]
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = HOST
     with tempfile.TemporaryDirectory(prefix="demo-", ignore_cleanup_errors=True) as folder:
-        log = Path(folder, "log")
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "ministack"],
-                env=SETTINGS | {"GATEWAY_PORT": str(port), "HOME": folder, "TMPDIR": folder},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd=folder,
-                start_new_session=True,  # one group to end, and Ctrl-C reaches this process alone
-            )
+        log, address = Path(folder, "log"), f"http://{HOST}:{port}"
+        settings = SETTINGS | {"GATEWAY_PORT": str(port), "HOME": folder, "TMPDIR": folder}
+        command = [sys.executable, "-m", "ministack"]
+        with log.open("wb") as output:  # a group of its own is ended as one, and Ctrl-C does not reach it
+            process = subprocess.Popen(command, env=settings, cwd=folder, stdout=output, stderr=output, process_group=0)  # noqa: S603
         try:
-            wait_until_ready(process, f"http://{HOST}:{port}", log)
-            yield f"http://{HOST}:{port}"
+            wait_until_ready(process, address, log)
+            yield address
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
-def usable_port(port: int) -> int:
-    """Return the port, or a free one for 0, that nothing listened on a moment ago."""
-    try:
-        with socket.create_server((HOST, port)) as probe:
-            return int(probe.getsockname()[1])
-    except (OSError, OverflowError):
-        raise DemoError(f"Port {port} of {HOST} is in use or not allowed: choose another with PORT=.") from None
-
-
 def wait_until_ready(process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
     """Return once the emulator answers, or raise what it said last."""
-    deadline = time.monotonic() + START_TIMEOUT
+    deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError):
             if requests.get(f"{endpoint}/_ministack/ready", timeout=5).ok:
@@ -103,15 +88,12 @@ def aws(endpoint: str, service: str) -> Any:
 def deploy(endpoint: str, template: str = "template.yaml", name: str = "access-control", **parameters: str) -> Stack:
     """Deploy a template as a stack, or update that stack, as `aws cloudformation package` and `deploy` do."""
     cloudformation = aws(endpoint, "cloudformation")
-    exists = any(stack["StackName"] == name for stack in cloudformation.describe_stacks()["Stacks"])
-    action = "update" if exists else "create"
+    known = [stack["StackName"] for stack in cloudformation.describe_stacks()["Stacks"]]
+    action = "update" if name in known else "create"
+    body = json.dumps(package(endpoint, template, parameters))
+    given = [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()]
     try:
-        getattr(cloudformation, f"{action}_stack")(
-            StackName=name,
-            TemplateBody=json.dumps(package(endpoint, template, parameters)),
-            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
-            Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
-        )
+        getattr(cloudformation, f"{action}_stack")(StackName=name, TemplateBody=body, Parameters=given)
         waiter = cloudformation.get_waiter(f"stack_{action}_complete")
         waiter.wait(StackName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 1200})
     except ClientError as error:
@@ -127,40 +109,37 @@ def package(endpoint: str, template: str, parameters: dict[str, str]) -> dict[st
     """Return a template with the files that it names uploaded, and bent to what the emulator can do."""
     content: dict[str, Any] = yaml_parse((ROOT / template).read_text(encoding="utf-8"))
     values = {name: parameter.get("Default") for name, parameter in content["Parameters"].items()}
-    if parameters.keys() - values.keys():
-        raise DemoError(f"{template} has no parameter {' or '.join(parameters.keys() - values.keys())}.")
+    if unknown := parameters.keys() - values.keys():
+        raise DemoError(f"{template} has no parameter {' or '.join(unknown)}.")
     values |= parameters
-    aws(endpoint, "s3").create_bucket(Bucket="artifacts")
+    s3 = aws(endpoint, "s3")
+    s3.create_bucket(Bucket="artifacts")
     for resource in content["Resources"].values():
-        for place in {"CodeUri", "ContentUri"} & resource.get("Properties", {}).keys():
-            path = resource["Properties"][place]
-            resource["Properties"][place] = f"s3://artifacts/{path}"
+        properties = resource.get("Properties", {})
+        for place in {"CodeUri", "ContentUri"} & properties.keys():
             if resource.get("Condition") != "HasGoogle" or values["GoogleClientId"]:
-                aws(endpoint, "s3").put_object(Bucket="artifacts", Key=path, Body=artifact(path))
-        bend(resource, values)
+                s3.put_object(Bucket="artifacts", Key=properties[place], Body=artifact(properties[place]))
+            properties[place] = f"s3://artifacts/{properties[place]}"
+        bend(resource, values["ReauthorizeEvery"])
     return content
 
 
 def artifact(path: str) -> bytes:
     """Return what is uploaded for a path of a template: a layer, or a zip with the script alone."""
     if path.startswith("layers/"):
-        layer = ROOT / ".demo" / Path(path).name
-        if not layer.exists():
-            raise DemoError(f"The layer is not built: make .demo/{layer.name}")
-        return layer.read_bytes()
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        archive.writestr(path, (ROOT / path).read_bytes())
+        return (ROOT / ".demo" / Path(path).name).read_bytes()
+    with zipfile.ZipFile(content := io.BytesIO(), "w") as archive:
+        archive.write(ROOT / path, path)
     return content.getvalue()
 
 
-def bend(resource: dict[str, Any], values: dict[str, Any]) -> None:
+def bend(resource: dict[str, Any], reauthorize_every: str) -> None:
     """Change a resource that the emulator does not have, or whose properties it reads otherwise than AWS."""
     properties = resource.get("Properties", {})
     if resource["Type"] == "AWS::ApiGatewayV2::RouteResponse":  # missing, and needless: in its place what does nothing
         resource |= {"Type": "AWS::CloudFormation::WaitConditionHandle", "Properties": {}}
     for authorizer in properties.get("Auth", {}).get("Authorizers", {}).values():
-        authorizer["Identity"]["ReauthorizeEvery"] = values["ReauthorizeEvery"]  # a reference acts as 300
+        authorizer["Identity"]["ReauthorizeEvery"] = reauthorize_every  # a reference acts as 300
     for key in list(cors := properties.get("CorsConfiguration", {})):
         cors[key[0].lower() + key[1:]] = cors.pop(key)
 
