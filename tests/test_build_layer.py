@@ -170,10 +170,9 @@ def test_every_source_has_bytecode_that_is_valid_never_checked_and_at_its_place_
 @pytest.mark.parametrize("packages", SIZES)
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_second_build_by_script_gives_the_same_bytes(made: Made, tmp_path: Path, packages: str, arch: str) -> None:
-    other = tmp_path / "a longer temporary folder"
-    (other / "bin" / "normalizer").mkdir(parents=True)  # where a RECORD would have a script, two folders up
-    environment = {"PYTHONHASHSEED": "7", "PYTHONOPTIMIZE": "2", "TZ": "Asia/Tokyo", "TMPDIR": str(other)}
-    target, requirements = tmp_path / "again" / "layer.zip", ROOT / f"requirements_{packages}.txt"
+    target, requirements = tmp_path / "a longer folder" / "layer.zip", ROOT / f"requirements_{packages}.txt"
+    (target.parent / "bin" / "normalizer").mkdir(parents=True)  # where a RECORD would have a script, two folders up
+    environment = {"PYTHONHASHSEED": "7", "PYTHONOPTIMIZE": "2", "TZ": "Asia/Tokyo"}
     run(*BUILD, requirements, target, "--arch", arch, env=environment, cwd=tmp_path, umask=0o077)
     assert target.read_bytes() == made("machine", packages, arch).read_bytes()
 
