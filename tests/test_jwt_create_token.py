@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.events import documented, proxy_event
-from support.functions import WATCH, Deploy, Function
+from support.functions import SECRET, WATCH, Deploy, Function
 from support.table import DRIP, HANG, HANG_UP, FakeTable, Reply, error, fake_dynamodb
 
 PASSWORD = "correct horse battery staple"  # of the documented events
-SECRET = "0123456789" * 3 + "01"  # 32 bytes, 10 of them different: no weaker one will do
+WEAKEST = "0123456789" * 3 + "01"  # of all secrets that will do: 32 bytes, 10 of them different
 LONGEST = "seventy-two-bytes-".ljust(72, "x")
 NEEDED = {"USER_CREDENTIALS_TABLE_NAME": "user_credentials", "JWT_SECRET": SECRET}
 HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store", "Access-Control-Allow-Origin": "*"}
@@ -87,9 +87,9 @@ def base64_of(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def claims_of(answer: dict[str, Any], **options: Any) -> dict[str, Any]:
+def claims_of(answer: dict[str, Any], secret: str = SECRET, **options: Any) -> dict[str, Any]:
     """Return the verified claims of the token in an answer."""
-    claims: dict[str, Any] = jwt.decode(json.loads(answer["body"])["token"], SECRET, algorithms=["HS256"], **options)
+    claims: dict[str, Any] = jwt.decode(json.loads(answer["body"])["token"], secret, algorithms=["HS256"], **options)
     return claims
 
 
@@ -130,8 +130,9 @@ def test_token_says_who_since_when_and_until_when_and_has_an_id_of_its_own(login
 
 @pytest.mark.parametrize("ttl", [1, 60, 2_592_000])
 def test_settings_shape_the_token(deployed: Deploy, ttl: int) -> None:
-    answer = deployed(JWT_ISSUER="issuer", JWT_AUDIENCE="audience", JWT_TTL_SECONDS=str(ttl))(request())
-    claims = claims_of(answer, issuer="issuer", audience="audience")
+    named = {"JWT_ISSUER": "issuer", "JWT_AUDIENCE": "audience"}
+    answer = deployed(JWT_SECRET=WEAKEST, JWT_TTL_SECONDS=str(ttl), **named)(request())
+    claims = claims_of(answer, WEAKEST, issuer="issuer", audience="audience")
     assert (claims["iss"], claims["aud"], claims["exp"] - claims["iat"]) == ("issuer", "audience", ttl)
     assert json.loads(answer["body"])["expires_in"] == ttl
 
