@@ -6,25 +6,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-AUTHORIZER = "tests/test_events.py tests/test_attacks.py"
-TESTS = {  # what is run against a broken script, the quick ones first
-    "restricted_access_lambda": "tests/test_restricted_access_lambda.py",
-    "create_password": "tests/test_create_password.py",
-    "jwt_auth_token": f"tests/test_jwt_auth_token.py {AUTHORIZER} tests/test_logging_out.py",
-    "jwt_auth_token_websocket": "tests/test_jwt_auth_token_websocket.py tests/test_jwt_auth_token.py "
-    f"{AUTHORIZER} tests/test_logging_out.py",
-    "jwt_auth_token_google": f"tests/test_jwt_auth_token_google.py {AUTHORIZER}",
-    "jwt_create_token": "tests/test_jwt_create_token.py tests/test_jwt_auth_token.py",
-}
+from support.kit import HANDLERS, ROOT
+
+# -k picks what concerns the script, by the names of modules and parameters.
 CONFIGURATION = """[cosmic-ray]
 module-path = "{script}.py"
 timeout = 120.0
 excluded-modules = []
-test-command = "{python} -m pytest -q -x -p no:cacheprovider -k {script} {tests}"
+test-command = "{python} -m pytest -q -x -p no:cacheprovider -k {script} tests/test_{script}.py {shared}"
 [cosmic-ray.distributor]
 name = "local"
 """
+SHARED = "tests/test_jwt_auth_token.py tests/test_events.py tests/test_attacks.py tests/test_logging_out.py"
 
 
 def main(scripts: list[str]) -> None:
@@ -32,8 +25,8 @@ def main(scripts: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         kit = Path(folder, "kit")
         shutil.copytree(ROOT, kit, ignore=shutil.ignore_patterns(".*", "layers", "packaged", "__pycache__"))
-        for script in scripts or TESTS:
-            settings = CONFIGURATION.format(script=script, tests=TESTS[script], python=ROOT / ".venv/bin/python")
+        for script in scripts or ["create_password", *HANDLERS]:
+            settings = CONFIGURATION.format(script=script, shared=SHARED, python=ROOT / ".venv/bin/python")
             Path(folder, "settings.toml").write_text(settings)
             for command in ("init ../settings.toml", "exec ../settings.toml"):
                 run(kit, "cosmic-ray", *command.split(), f"../{script}.sqlite")
