@@ -28,7 +28,7 @@ class Authorizer:
     """The deployed authorizer, Google's endpoint, and the clock by which its certificates age."""
 
     def __init__(self, function: Function, endpoint: Endpoint) -> None:
-        self.function, self.endpoint, self.now = function, endpoint, time.time()
+        self.function, self.endpoint, self.now = function, endpoint, time.time() // 1
         vars(function.module).update(CERTIFICATES_URL=endpoint.url, time=SimpleNamespace(time=lambda: self.now))
 
     def __call__(self, token: Any, method_arn: str = ARN) -> Any:
@@ -91,6 +91,10 @@ CLAIMS: dict[str, tuple[list[Any], list[Any]]] = {  # good values, and bad ones 
 def test_claim_is_taken_within_its_limits(authorize: Authorizer, name: str) -> None:
     good, bad = CLAIMS[name]
     assert [value for value in good + bad if authorize.admits(**{name.split()[0]: value})] == good
+
+
+def test_token_that_is_valid_in_ten_seconds_is_admitted_and_no_later_one(authorize: Authorizer) -> None:
+    assert [authorize.admits(nbf=int(authorize.now) + seconds) for seconds in (10, 11)] == [True, False]
 
 
 def test_hosted_domain_has_to_be_one_of_several_whatever_the_address(deployed: Deployed) -> None:
