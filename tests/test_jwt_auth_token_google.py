@@ -93,7 +93,7 @@ def test_claim_is_taken_within_its_limits(authorize: Authorizer, name: str) -> N
     assert [value for value in good + bad if authorize.admits(**{name.split()[0]: value})] == good
 
 
-def test_token_that_is_valid_in_ten_seconds_is_admitted_and_no_later_one(authorize: Authorizer) -> None:
+def test_token_may_become_valid_in_ten_seconds_and_no_later(authorize: Authorizer) -> None:
     assert [authorize.admits(nbf=int(authorize.now) + seconds) for seconds in (10, 11)] == [True, False]
 
 
