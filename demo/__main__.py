@@ -23,6 +23,7 @@ except ImportError as error:
 LOGIN = '{"user_id": "testuser", "password": "password123"}'
 WRONG, ADA = LOGIN.replace("password123", "wrong"), LOGIN.replace("testuser", "ada")
 METHODS = "arn:aws:execute-api:us-east-1:000000000000:*/prod/GET"
+SESSION = requests.Session()
 RIGHT: list[bool] = []  # for every answer so far, whether it was as it should be
 SHORT: dict[str, str] = {}  # long values, and the shell variables that are printed in their place
 BOLD, GREEN, RED = "\033[1m", "\033[32m", "\033[31m"  # on a terminal
@@ -164,7 +165,7 @@ def ask(title: str, expected: int, url: str, token: str = "", body: str = "", na
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     headers |= {"Origin": origin, "Access-Control-Request-Method": "GET"} if origin else {}
     request = requests.Request("OPTIONS" if origin else "POST" if body else "GET", url, headers, data=body).prepare()
-    answer = requests.Session().send(request)
+    answer = SESSION.send(request)
     came = str(answer.json().get("token")) if name else ""
     SHORT.update({came: f"${name}"} if name else {})
     allowed = "\n".join(f"{key}: {value}" for key, value in answer.headers.items() if "Allow" in key)

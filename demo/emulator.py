@@ -29,8 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
 NOBODY = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 # The last two services would listen on every interface, the one before them looks for a container engine.
-SETTINGS = NOBODY | {"BIND_HOST": HOST, "LOG_LEVEL": "WARNING"}
-SETTINGS |= {"DOCKER_HOST": "unix:///none", "IOT_MTLS_ENABLED": "0", "SFTP_ENABLED": "0"}
+SETTINGS = NOBODY | {"BIND_HOST": HOST, "DOCKER_HOST": "unix:///none", "IOT_MTLS_ENABLED": "0", "SFTP_ENABLED": "0"}
 
 
 class DemoError(Exception):
@@ -54,7 +53,7 @@ def emulator(port: int = 0) -> Iterator[str]:
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = HOST
     with tempfile.TemporaryDirectory(prefix="demo-", ignore_cleanup_errors=True) as folder:
         log, address = Path(folder, "log"), f"http://{HOST}:{port}"
-        settings = SETTINGS | {"GATEWAY_PORT": str(port), "HOME": folder, "TMPDIR": folder}
+        settings = SETTINGS | {"GATEWAY_PORT": str(port), "HOME": folder, "TMPDIR": folder, "LOG_LEVEL": "WARNING"}
         command = [sys.executable, "-m", "ministack"]
         with log.open("wb") as output:  # a group of its own is ended as one, and Ctrl-C does not reach it
             process = subprocess.Popen(command, env=settings, cwd=folder, stdout=output, stderr=output, process_group=0)  # noqa: S603
