@@ -1,6 +1,7 @@
 """HS256 authorizer of REST and HTTP APIs: its settings, the rights that it gives, and what it logs."""
 
 import base64
+import itertools
 import logging
 from typing import Any
 
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 from support.events import token_event
 from support.functions import API, ARN, CLIENT_ID, PREVIOUS, SECRET, Deploy, Function, outcome
 from support.google import certificate, private_key
+from support.kit import environment
 from support.policies import decision
 from support.table import AWS
-from support.tokens import jws, make_jwt
+from support.tokens import SYMMETRIC, jws, make_jwt
 
 OTHER_ARN = f"{API}/prod/POST/other/thing"
 LONG_ARN = f"{API}/prod/GET/".ljust(513, "x")
@@ -48,8 +50,7 @@ def test_audience_may_be_one_of_several(deploy: Deploy) -> None:
 
 
 def test_empty_optional_settings_mean_not_set(deploy: Deploy) -> None:
-    optional = ["JWT_SECRET_PREVIOUS", "JWT_ISSUER", "JWT_AUDIENCE", "ALLOWED_RESOURCE_ARNS"]
-    optional += ["USER_CREDENTIALS_TABLE_NAME"]
+    optional = environment("jwt_auth_token") - {"JWT_SECRET"}
     authorize = deploy("jwt_auth_token", JWT_SECRET=SECRET, **dict.fromkeys(optional, ""))
     assert decision(authorize(token_event(make_jwt())), OTHER_ARN) == "Allow"
     assert not admits(authorize, make_jwt(""))
@@ -59,7 +60,7 @@ def test_empty_optional_settings_mean_not_set(deploy: Deploy) -> None:
 # Secrets.
 
 
-@pytest.mark.parametrize("script", ["jwt_auth_token", "jwt_auth_token_websocket"])
+@pytest.mark.parametrize("script", SYMMETRIC)
 def test_previous_secret_still_verifies(deploy: Deploy, script: str) -> None:
     arn = f"{API}/prod/$connect"
     authorize = deploy(script, JWT_SECRET=SECRET, JWT_SECRET_PREVIOUS=PREVIOUS)
@@ -122,13 +123,7 @@ UNUSABLE_SECRETS = {
 @pytest.mark.parametrize("secret", UNUSABLE_SECRETS.values(), ids=UNUSABLE_SECRETS)
 @pytest.mark.parametrize(
     ("script", "name"),
-    [
-        ("jwt_auth_token", "JWT_SECRET"),
-        ("jwt_auth_token", "JWT_SECRET_PREVIOUS"),
-        ("jwt_auth_token_websocket", "JWT_SECRET"),
-        ("jwt_auth_token_websocket", "JWT_SECRET_PREVIOUS"),
-        ("jwt_create_token", "JWT_SECRET"),
-    ],
+    [*itertools.product(SYMMETRIC, ["JWT_SECRET", "JWT_SECRET_PREVIOUS"]), ("jwt_create_token", "JWT_SECRET")],
 )
 def test_unusable_secret_stops_the_function_from_starting(deploy: Deploy, script: str, name: str, secret: str) -> None:
     if not secret and name == "JWT_SECRET_PREVIOUS":
@@ -181,19 +176,8 @@ def test_star_alone_allows_everything(deploy: Deploy) -> None:
     assert decision(answer, f"{API}/test/POST/other") == "Allow"
 
 
-NO_LISTS = [
-    " ",
-    "\t",
-    ",",
-    f"{ARN},",
-    f",{ARN}",
-    f"{ARN},,{ARN}",
-    "GET/api",
-    "* *",
-    "**",
-    LONG_ARN,
-    f"{ARN},{LONG_ARN}",
-]
+NO_LISTS = [" ", "\t", ",", f"{ARN},", f",{ARN}", f"{ARN},,{ARN}", LONG_ARN, f"{ARN},{LONG_ARN}"]
+NO_LISTS += ["GET/api", "* *", "**"]
 NO_LISTS += [f"{API}/prod/GET/a b", f"{ARN} {ARN}", f"{ARN}é", f"{ARN}\udcff"]
 NO_LISTS += ["arn:aws:execute-api:", ARN.replace("execute-api", "lambda"), ARN.upper(), f"x{ARN}"]
 NO_LISTS += [f"={ARN}", f"ad min={ARN}", f'ad"min={ARN}', f"ad\\min={ARN}", f"é={ARN}", f"a=b={ARN}", f"a,b={ARN}"]

@@ -71,13 +71,8 @@ def test_logout_takes_effect_at_the_next_call_and_a_later_login_is_good(target: 
 
 def test_call_costs_one_read_of_one_attribute(target: Target, table: FakeTable) -> None:
     assert admits(target, target.token())
-    request = {
-        "TableName": "users",
-        "Key": {"user_id": {"S": "testuser"}},
-        "ConsistentRead": True,
-        "ProjectionExpression": "tokensValidFrom",
-        "ReturnConsumedCapacity": "TOTAL",
-    }
+    request = {"TableName": "users", "Key": {"user_id": {"S": "testuser"}}, "ConsistentRead": True}
+    request |= {"ProjectionExpression": "tokensValidFrom", "ReturnConsumedCapacity": "TOTAL"}
     assert table.requests == [("GetItem", request)]
 
 

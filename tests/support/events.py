@@ -44,13 +44,8 @@ KINDS: dict[str, Callable[[Any, str], dict[str, Any]]] = {
 
 def connect_event(headers: Any = None, query: Any = None) -> dict[str, Any]:
     """Return the event of a WebSocket API's $connect authorizer."""
-    return {
-        "type": "REQUEST",
-        "methodArn": CONNECT_ARN,
-        "headers": headers,
-        "queryStringParameters": query,
-        "requestContext": {"routeKey": "$connect", "eventType": "CONNECT", "stage": "prod"},
-    }
+    event = {"type": "REQUEST", "methodArn": CONNECT_ARN, "headers": headers, "queryStringParameters": query}
+    return event | {"requestContext": {"routeKey": "$connect", "eventType": "CONNECT", "stage": "prod"}}
 
 
 def proxy_event(body: Any, **changes: Any) -> dict[str, Any]:
