@@ -52,7 +52,7 @@ lint: $(VENV)/ready  ## ruff, mypy and cfn-lint
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy .
-	$(BIN)/python -m cfnlint template.yaml template_http.yaml
+	$(BIN)/python $(BIN)/cfn-lint template.yaml template_http.yaml
 
 picture: $(VENV)/ready .demo/basic_auth.zip  ## make docs/try.png, from the page in Chromium
 	@mkdir -p docs
