@@ -93,11 +93,11 @@ def deployed(endpoint: str, parameters: dict[str, str]) -> tuple[Stack, Stack]:
     parameters = {"AllowedResourceArns": f"{METHODS}/api,{METHODS}/api/other,{third}"} | parameters
     table = parameters.get("UserTableName", "user_credentials")
     with ThreadPoolExecutor() as pool:
-        http = deploy(endpoint, "template_http.yaml", "access-control-http")
-        jobs = [pool.submit(create_user, endpoint, "testuser", "password123", table="user_credentials_http")]
         rest = deploy(endpoint, **parameters)
-        jobs += [pool.submit(create_user, endpoint, "testuser", "password123", table=table)]
+        jobs = [pool.submit(create_user, endpoint, "testuser", "password123", table=table)]
         jobs += [pool.submit(create_user, endpoint, "ada", "password123", "--scope", "admin", table=table)]
+        http = deploy(endpoint, "template_http.yaml", "access-control-http")
+        jobs += [pool.submit(create_user, endpoint, "testuser", "password123", table="user_credentials_http")]
         for stack in (rest, http):  # a function that has run before answers sooner
             pool.submit(requests.post, f"{stack.api}/auth", "{}", timeout=60)
     for job in jobs:
