@@ -4,9 +4,9 @@
 
 Times are CPU time of the process that does the work: what the network takes comes on top. What is compared runs in
 turns, round by round, in the same run; a ratio is the median of the rounds' ratios. Every piece of code runs under an
-interpreter that can import what the handler finds on Lambda and nothing else, since PyJWT is slower where cryptography
-can be imported. --check exits with status 1 if a ratio is above its bound. Needs the packages of
-requirements_bench.txt and pip, uses no network but pip's and loopback, and takes about two minutes.
+interpreter of its own that can import what the handler finds on Lambda and nothing else, since PyJWT is slower where
+cryptography can be imported. --check exits with status 1 if a ratio is above its bound. Needs the packages of
+requirements_bench.txt and pip, uses no network but pip's and loopback, and takes about three minutes.
 """
 
 import argparse
@@ -20,16 +20,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from subprocess import PIPE
 from typing import Any, NamedTuple
 
 import bcrypt
-from bench_code import CALLS, COLD, NAIVE
+from bench_code import CALLS, COLD, FACTS, LOGGING, NAIVE, Timed
 from support.alone import packages
 from support.events import KINDS, connect_event, proxy_event, token_event
 from support.functions import ARN, CLIENT_ID, SECRET
@@ -38,7 +36,7 @@ from support.kit import HANDLERS, ROOT
 from support.table import fake_dynamodb
 from support.tokens import google_token, make_jwt
 
-ROUNDS = 25
+ROUNDS = 11
 PYTHON = [sys.executable, "-S", "-s", "-B", "-W", "ignore"]  # no site-packages, and no bytecode is left behind
 LOGGER = "logger = logging.getLogger()\nlogger.setLevel(logging.INFO)\n"
 LINE = "| {:33} | {:35} | {:>5} | {:>7} | {:>8} | {:>10} |"
@@ -67,15 +65,9 @@ EVENTS = {kind: make(f"Bearer {TOKEN}", ARN) for kind, make in KINDS.items()} | 
     "jwt_create_token": login_event("cheap"),
     "restricted_access_lambda": proxy_event(None, requestContext={"authorizer": {"principalId": "testuser"}}),
 }
-FACTS = {
-    "secret": SECRET,
-    "token": TOKEN,
-    "google_token": GOOGLE_TOKEN,
-    "client_id": CLIENT_ID,
-    "certificates": json.dumps({kid: certificate(kid) for kid in ("key-0", "key-1")}),
-    "stored": HASHES[12],
-    "events": EVENTS,
-}
+
+
+Runs = dict[str, Callable[[], float]]  # what takes a measurement, by the label of what is measured
 
 
 class Row(NamedTuple):
@@ -109,7 +101,8 @@ def main() -> int:
         measured = measure(Path(folder))
     print(heading(), *(line(row, measured) for row in ROWS), sep="\n")
     broken = [row.what for row in ROWS if ratio(row, measured) > row.bound]
-    print(*(f"{what}: the ratio is above its bound." for what in broken), sep="\n")
+    for what in broken:
+        print(f"{what}: the ratio is above its bound.")
     return 1 if options.check and broken else 0
 
 
@@ -118,22 +111,23 @@ def measure(folder: Path) -> dict[str, list[float]]:
     with serving("key-0", "key-1") as google, fake_dynamodb() as users:
         users.items = ITEMS
         settings = users.environment | {"JWT_SECRET": SECRET, "GOOGLE_CLIENT_ID": CLIENT_ID}
-        settings["CERTIFICATES_URL"] = google.url
-        task = with_handlers(folder / "task")
+        task = with_handlers(folder / "task", certificates_url=google.url)
         paths = {name: os.pathsep.join(map(str, [task, *path])) for name, path in packages(folder).items()}
         environments = {name: settings | {"PYTHONPATH": path} for name, path in paths.items()}
         environments["jwt_create_token"]["USER_CREDENTIALS_TABLE_NAME"] = "users"
-        with workers(environments, FACTS | {"certificates_url": google.url}) as call:
-            runs = {label: call(label) for label in CALLS}
-            for name in HANDLERS:
-                runs[f"cold {name}"] = partial(cold, name, environments[name], EVENTS[name])
-                runs[f"naive {name}"] = partial(cold, f"naive_{name}", environments[name], EVENTS[name])
-            return interleaved(runs)
+        runs: Runs = {label: partial(warm, environments[code.handler], code) for label, code in CALLS.items()}
+        for name in HANDLERS:
+            runs[f"cold {name}"] = partial(cold, environments[name], name, name)
+            runs[f"naive {name}"] = partial(cold, environments[name], f"naive_{name}", name)
+        return interleaved(runs)
 
 
-def with_handlers(task: Path) -> Path:
-    """Make a folder with copies of the handlers, as on Lambda without bytecode, and with the naive scripts."""
+def with_handlers(task: Path, **facts: Any) -> Path:
+    """Make a folder with copies of the handlers, as on Lambda without bytecode, the naive scripts, and the facts."""
     task.mkdir()
+    facts |= {"secret": SECRET, "token": TOKEN, "google_token": GOOGLE_TOKEN, "client_id": CLIENT_ID, "events": EVENTS}
+    facts |= {"stored": HASHES[12], "certificates": json.dumps({kid: certificate(kid) for kid in ("key-0", "key-1")})}
+    (task / "facts.py").write_text(LOGGING + "".join(f"{name} = {value!r}\n" for name, value in facts.items()))
     for name in HANDLERS:
         source = (ROOT / f"{name}.py").read_text()
         (task / f"{name}.py").write_text(source)
@@ -142,28 +136,7 @@ def with_handlers(task: Path) -> Path:
     return task
 
 
-@contextmanager
-def workers(environments: dict[str, dict[str, str]], facts: dict[str, Any]) -> Iterator[Callable[[str], Any]]:
-    """Start an interpreter for every environment; give what makes a label a function that times its call."""
-    with ExitStack() as stack:
-        processes = {}
-        command = [*PYTHON, str(Path(__file__).with_name("bench_code.py"))]
-        for name in {timed.handler for timed in CALLS.values()}:
-            process = subprocess.Popen(command, env=environments[name], stdin=PIPE, stdout=PIPE, text=True)
-            processes[name] = stack.enter_context(process)
-            print(json.dumps(facts), file=process.stdin)
-        yield lambda label: partial(ask, processes[CALLS[label].handler], label)
-
-
-def ask(process: subprocess.Popen[str], line: str) -> float:
-    """Send a line to a worker and return the number that it answers."""
-    assert process.stdin
-    assert process.stdout
-    print(line, file=process.stdin, flush=True)
-    return float(process.stdout.readline())
-
-
-def interleaved(runs: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
+def interleaved(runs: Runs) -> dict[str, list[float]]:
     """Return what each run took in every round, all of them in turn."""
     taken: dict[str, list[float]] = {label: [] for label in runs}
     for _ in range(ROUNDS):
@@ -172,10 +145,21 @@ def interleaved(runs: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
     return taken
 
 
-def cold(module: str, environment: dict[str, str], event: dict[str, Any]) -> float:
+def warm(environment: dict[str, str], code: Timed) -> float:
+    """Return the CPU seconds of one call, as timeit finds them."""
+    command = [*PYTHON, "-m", "timeit", "--process", "--repeat=1", "--unit=sec", "-vv"]
+    return seconds(environment, [*command, f"--setup={FACTS}\n{code.setup}", code.call])
+
+
+def cold(environment: dict[str, str], module: str, event: str) -> float:
     """Return the CPU seconds that a fresh interpreter takes to import a module and get an answer from it."""
-    command = [*PYTHON, "-c", COLD, module, json.dumps(event)]
-    return float(subprocess.run(command, env=environment, check=True, stdout=PIPE).stdout)
+    return seconds(environment, [*PYTHON, "-c", COLD, module, event])
+
+
+def seconds(environment: dict[str, str], command: list[str]) -> float:
+    """Run a command, and return the number of seconds that it prints."""
+    printed = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return float(re.findall(r"([\d.e-]+) sec", printed)[-1])
 
 
 def heading() -> str:
@@ -191,7 +175,7 @@ def heading() -> str:
 
 def line(row: Row, measured: dict[str, list[float]]) -> str:
     """Return a line of the table."""
-    medians = [f"{statistics.median(measured[label]) * 1e3:.3f} ms" for label in row[:2]]
+    medians = [f"{statistics.median(measured[label]) * 1e3:.3g} ms" for label in row[:2]]
     bound = f"{row.bound:g}" if row.bound < math.inf else ""
     return LINE.format(row.what, row.against, f"{ratio(row, measured):.2f}", bound, *medians)
 

@@ -1,15 +1,14 @@
-"""The pieces of code that bench.py measures, as texts, and the worker that times them (standard library alone)."""
+"""The pieces of code that bench.py measures, as texts."""
 
-import json
-import logging
-import os
-import sys
-import time
-import timeit
 from typing import NamedTuple
 
-BATCH = 0.02  # seconds that a round gives to calls that take less
-LOG_FORMAT = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t0f0e\t%(message)s"  # Lambda's text format
+# Lambda's text format, and what Lambda's runtime client has imported before a function's own file.
+LOGGING = r"""
+import sys, time, decimal, importlib, json, logging, math, multiprocessing, os, socket, traceback
+logging.Formatter.converter = time.gmtime
+line = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t0f0e\t%(message)s"
+logging.basicConfig(filename=os.devnull, format=line, datefmt="%Y-%m-%dT%H:%M:%S")
+"""
 
 
 class Timed(NamedTuple):
@@ -20,7 +19,9 @@ class Timed(NamedTuple):
     call: str
 
 
-# The names that these pieces use are those of FACTS in bench.py. In the environment of LOGIN, users are looked up.
+# The names that these pieces use are those of facts.py, which bench.py writes.
+FACTS = "import facts; globals().update(vars(facts))"
+# In the environment of LOGIN, users are looked up.
 JWT, GOOGLE, LOGIN = "jwt_auth_token", "jwt_auth_token_google", "jwt_create_token"
 PYJWT = 'jwt.decode(token, secret, algorithms=["HS256"], options={"require": ["exp", "user_id"]})'
 CALL = "{}.lambda_handler(events[{!r}], None)"
@@ -96,34 +97,12 @@ def lambda_handler(event, context):
 """,
 }
 
-# Counts from what Lambda's runtime client has imported before a function's own file.
 COLD = f"""
-import sys, time, decimal, importlib, json, logging, math, multiprocessing, os, socket, traceback
-logging.Formatter.converter = time.gmtime
-logging.basicConfig(filename=os.devnull, format={LOG_FORMAT!r}, datefmt="%Y-%m-%dT%H:%M:%S")
-event = json.loads(sys.argv[2])
+{FACTS}
 start = time.process_time()
 module = importlib.import_module(sys.argv[1])
-module.CERTIFICATES_URL = os.environ["CERTIFICATES_URL"]
-answer = module.lambda_handler(event, None)
-print(time.process_time() - start)
+module.CERTIFICATES_URL = certificates_url
+answer = module.lambda_handler(events[sys.argv[2]], None)
+print(time.process_time() - start, "sec")
 sys.exit(answer.get("statusCode", 200) != 200)
 """
-
-
-def main() -> None:
-    """Time a round of the calls whose labels come on standard input, after the facts."""
-    logging.Formatter.converter = time.gmtime
-    logging.basicConfig(filename=os.devnull, format=LOG_FORMAT, datefmt="%Y-%m-%dT%H:%M:%S")
-    facts, counts = json.loads(sys.stdin.readline()), {}
-    for label in map(str.strip, sys.stdin):
-        timed = CALLS[label]
-        timer = timeit.Timer(timed.call, timed.setup, time.process_time, facts)
-        if label not in counts:
-            timer.timeit(1)
-            counts[label] = max(1, int(BATCH / timer.timeit(1)))
-        print(timer.timeit(counts[label]) / counts[label], flush=True)
-
-
-if __name__ == "__main__":
-    main()
