@@ -206,7 +206,8 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run make in a folder with the Makefile, and with what its targets depend on."""
     for file in [ROOT / "Makefile", *ROOT.glob("requirements_*.txt"), ROOT / "build_layer.py"]:
         shutil.copy(file, folder)
-    return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(["make", *arguments], cwd=folder, env=own, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("broken", [False, True])
