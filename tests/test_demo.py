@@ -173,8 +173,7 @@ def test_port_in_use_is_one_sentence(tmp_path: Path, endpoint: str) -> None:
 
 
 def test_missing_package_is_one_sentence() -> None:
-    without_packages = [sys.executable, "-S", "-m", "demo"]
-    done = subprocess.run(without_packages, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-S", "-m", "demo"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(r"demo: \w+ cannot be imported: run `make demo`, which installs .*\n", done.stderr)
 
