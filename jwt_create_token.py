@@ -59,7 +59,7 @@ def signing_secret(name: str) -> str:
         jwt.encode({}, secret.strip(), algorithm="HS256")  # PyJWT refuses PEM, SSH and JWK
         if len(secret.encode()) >= 32 and len(set(secret)) >= 10 and not BASE64_KEY.fullmatch(secret):
             return secret
-    raise ValueError(f"{name} must be 32 bytes or more, 10 of them different, and no key in PEM, SSH, JWK or DER")
+    raise ValueError(f"{name} must be 32 bytes, 10 of them different, no PEM, SSH, JWK or DER: openssl rand -hex 32")
 
 
 JWT_SECRET = signing_secret("JWT_SECRET")
