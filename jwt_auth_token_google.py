@@ -58,7 +58,7 @@ if LISTED and not re.fullmatch(f"{ENTRY}(?:,{ENTRY})*", LISTED):
 ALLOWED_RESOURCE_ARNS: list[str] = re.findall(ENTRY, LISTED)
 
 # One spelling for each token (RFC 7515 §2): no padding, no junk, no stray bits in the signature's last character.
-COMPACT_JWS = re.compile(r"[\w-]+\.[\w-]+\.(?:[\w-]{4})*(?:[\w-][AQgw]|[\w-]{2}[AEIMQUYcgkosw048])?", re.ASCII)
+COMPACT_JWS = re.compile(r"[\w-]+\.[\w-]+\.(?:[\w-]{4})*+(?:[\w-][AQgw]|[\w-]{2}[AEIMQUYcgkosw048])?", re.ASCII)
 
 CERTIFICATES_URL = "https://www.googleapis.com/oauth2/v1/certs"
 DAY = 86400  # seconds: certificates count as fresh, and after that as usable, for no longer
