@@ -44,7 +44,6 @@ class Endpoint:
     headers: dict[str, str] = field(default_factory=lambda: {"Cache-Control": "public, max-age=3600"})
     body: str = ""
     down: bool = False  # hangs up without a word
-    hangs: bool = False  # says nothing until the test is over
     fetches: int = 0
 
     def publishes(self, *kids: str) -> None:
@@ -61,9 +60,7 @@ def serving(*kids: str) -> Iterator[Endpoint]:
     class Handler(QuietHandler):
         def do_GET(self) -> None:
             endpoint.fetches += 1
-            if endpoint.hangs:
-                self.over.wait(30)
-            if not endpoint.down and not endpoint.hangs:
+            if not endpoint.down:
                 self.reply(endpoint.status, endpoint.body.encode(), **endpoint.headers)
 
     with listening(Handler) as address:
