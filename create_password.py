@@ -124,7 +124,7 @@ def client() -> Any:
         return session.client("dynamodb", config=patience)
     except ImportError:
         raise RuntimeError(MISSING.format("boto3")) from None
-    except Exception as error:  # botocore's sentences have no secret in them
+    except Exception as error:  # whose sentence goes to the user's own terminal
         cure = "set region and credentials with aws configure; AWS_ENDPOINT_URL is empty or like http://localhost:8000"
         raise RuntimeError(f"{str(error).rstrip('.')}: {cure}.") from None
 
@@ -180,18 +180,21 @@ def write(dynamodb: Any, options: argparse.Namespace, item: dict[str, Any]) -> N
     """Set the attributes of an item in the table, and say whether it is new."""
     from botocore.exceptions import ClientError
 
-    request = {"TableName": options.table, "Key": {"user_id": {"S": options.user_id}}, "ReturnValues": "ALL_OLD"}
+    request: dict[str, Any] = {"TableName": options.table, "Key": {"user_id": {"S": options.user_id}}}
+    request |= {"ReturnValues": "ALL_OLD", "ReturnConsumedCapacity": "TOTAL"}
     if options.keep_password or options.log_out:
         request["ConditionExpression"] = "attribute_exists(user_id)"
     try:
-        old = dynamodb.update_item(**request, **changes(options, item)).get("Attributes")
+        answer = dynamodb.update_item(**request, **changes(options, item))
+        answer.pop("ConsumedCapacity")  # or KeyError, where it was no DynamoDB: botocore takes a 200 in HTML for empty
     except Exception as error:
         code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
         if code == "ConditionalCheckFailedException":
             raise RuntimeError(f"There is no user {options.user_id!r} in {options.table}.") from None
         cure = CURES.get(code, "check network, region, credentials and AWS_ENDPOINT_URL, and try again")
         raise RuntimeError(f"DynamoDB failed ({code}): {cure}.") from None
-    print(f"The user {options.user_id!r} in {options.table} {'was changed' if old else 'is new'}.", file=sys.stderr)
+    done = "was changed" if answer.get("Attributes") else "is new"
+    print(f"The user {options.user_id!r} in {options.table} {done}.", file=sys.stderr)
 
 
 def changes(options: argparse.Namespace, item: dict[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def signing_secret(name: str) -> str:
     """Return the secret in a variable, or stop the function if it is weak or another kind of key (RFC 8725 §3.5)."""
     secret = os.environ.get(name, "")
     with contextlib.suppress(Exception):
-        jwt.encode({}, secret.strip(), algorithm="HS256")  # PyJWT refuses PEM, SSH and JWK
+        jwt.encode({}, secret.strip("\"' \t\r\n"), algorithm="HS256")  # PyJWT refuses PEM, SSH and JWK
         if len(secret.encode()) >= 32 and len(set(secret)) >= 10 and not BASE64_KEY.fullmatch(secret):
             return secret
     raise ValueError(f"{name} must be 32 bytes, 10 of them different, no PEM, SSH, JWK or DER: openssl rand -hex 32")
@@ -126,7 +126,7 @@ def verified_claims(token: str) -> dict[str, Any]:
         claims = decoded(token)
     except Exception as error:
         refuse(type(error).__name__)
-    user_id, scope = claims["user_id"], claims.get("scope", "none")
+    user_id, scope = claims["user_id"], claims.get("scope", "none")  # any word passes for no scope
     dates = {type(claims["exp"]), type(claims.get("nbf", 0)), type(claims.get("iat", 0))}  # PyJWT takes text, too
     if not dates <= {int, float} or not isinstance(user_id, str) or not isinstance(scope, str):
         refuse("a claim of the wrong type")

@@ -138,7 +138,7 @@ def refresh_certificates(kid: str) -> None:
     if usable and now < held.attempted + REFETCH_INTERVAL:
         return
     if not usable and now < held.paused_until:
-        raise TimeoutError("Google's certificates could not be fetched: the attempt before this one hung")
+        raise RuntimeError("Google's certificates could not be fetched: the attempt before this one hung")
     held.attempted = now
     try:
         ThreadPoolExecutor(1).submit(fetch_certificates, now).result(timeout=6)  # seconds: a name has several addresses
@@ -147,7 +147,7 @@ def refresh_certificates(kid: str) -> None:
         if time.time() - now > 1:  # second: it hung
             held.paused_until = time.time() + OUTAGE_PAUSE
         if not usable:
-            raise
+            raise RuntimeError("Google's certificates could not be fetched") from None
 
 
 def fetch_certificates(now: float) -> None:

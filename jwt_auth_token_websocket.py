@@ -14,9 +14,9 @@ Memory       256 MB, timeout 10 s: a DynamoDB that hangs takes 7 s
 Answers      401  no valid token (raises Exception("Unauthorized"))
              500  DynamoDB failed, a setting is missing or bad, or this is not $connect (the log says which)
 Token source header Authorization, "Bearer <jwt>" or the bare token; else the query string parameter access_token, as a
-             browser's WebSocket cannot set headers. URLs are logged, and RFC 9700 §4.3.2 forbids it where there is
-             another way: then set the identity source route.request.header.Authorization, and API Gateway refuses
-             whoever sends no header. Otherwise set none, for API Gateway demands every one that is set.
+             browser's WebSocket cannot set headers. URLs are logged, and RFC 9700 §4.3.2 forbids tokens in them:
+             if you need no browsers, set the identity source route.request.header.Authorization, and API Gateway
+             refuses whoever sends no header. Otherwise set none, for API Gateway demands every one that is set.
 Caching      none on a WebSocket API. Only $connect is authorized: a connection outlives its token, up to 2 hours.
 Rotation     1. authorizers: JWT_SECRET = new, JWT_SECRET_PREVIOUS = old  2. login: JWT_SECRET = new
              3. after JWT_TTL_SECONDS: drop JWT_SECRET_PREVIOUS. Nobody is logged out.
@@ -42,7 +42,7 @@ def signing_secret(name: str) -> str:
     """Return the secret in a variable, or stop the function if it is weak or another kind of key (RFC 8725 §3.5)."""
     secret = os.environ.get(name, "")
     with contextlib.suppress(Exception):
-        jwt.encode({}, secret.strip(), algorithm="HS256")  # PyJWT refuses PEM, SSH and JWK
+        jwt.encode({}, secret.strip("\"' \t\r\n"), algorithm="HS256")  # PyJWT refuses PEM, SSH and JWK
         if len(secret.encode()) >= 32 and len(set(secret)) >= 10 and not BASE64_KEY.fullmatch(secret):
             return secret
     raise ValueError(f"{name} must be 32 bytes, 10 of them different, no PEM, SSH, JWK or DER: openssl rand -hex 32")
@@ -117,7 +117,7 @@ def verified_claims(token: str) -> dict[str, Any]:
         claims = decoded(token)
     except Exception as error:
         refuse(type(error).__name__)
-    user_id, scope = claims["user_id"], claims.get("scope", "none")
+    user_id, scope = claims["user_id"], claims.get("scope", "none")  # any word passes for no scope
     dates = {type(claims["exp"]), type(claims.get("nbf", 0)), type(claims.get("iat", 0))}  # PyJWT takes text, too
     if not dates <= {int, float} or not isinstance(user_id, str) or not isinstance(scope, str):
         refuse("a claim of the wrong type")

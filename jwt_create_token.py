@@ -18,7 +18,7 @@ Answers      200  {"token": "<jwt>", "token_type": "Bearer", "expires_in": <seco
              400  {"message": ...}  the request is not such an object
              401  {"message": ...}  wrong user_id or password: one body, and one duration for hashes of cost 12
              500  {"message": ...}  DynamoDB failed; the log has its error code
-             502  from API Gateway: a setting is missing or bad (the function does not start; the log says why)
+             502  from API Gateway (HTTP API: 500): a setting is missing or bad (the log says why)
 Caching      none. Throttle the route: every call costs a bcrypt
 Rotation     see jwt_auth_token.py: the authorizers get a new JWT_SECRET first
 Version      2.0.0 (CHANGELOG.md says what changed)
@@ -45,7 +45,7 @@ logger = logging.getLogger()
 logger.setLevel(logging.INFO)
 
 USER_CREDENTIALS_TABLE_NAME = os.environ.get("USER_CREDENTIALS_TABLE_NAME", "")
-if not USER_CREDENTIALS_TABLE_NAME:
+if not re.fullmatch("[!-~]+", USER_CREDENTIALS_TABLE_NAME):
     raise ValueError("USER_CREDENTIALS_TABLE_NAME must be set: the DynamoDB table with the users")
 
 # Another kind of key in base64, which a stranger may know: of DER (MI, MF, MC ...), SSH (AAAA) or PEM (LS0t).
@@ -56,7 +56,7 @@ def signing_secret(name: str) -> str:
     """Return the secret in a variable, or stop the function if it is weak or another kind of key (RFC 8725 §3.5)."""
     secret = os.environ.get(name, "")
     with contextlib.suppress(Exception):
-        jwt.encode({}, secret.strip(), algorithm="HS256")  # PyJWT refuses PEM, SSH and JWK
+        jwt.encode({}, secret.strip("\"' \t\r\n"), algorithm="HS256")  # PyJWT refuses PEM, SSH and JWK
         if len(secret.encode()) >= 32 and len(set(secret)) >= 10 and not BASE64_KEY.fullmatch(secret):
             return secret
     raise ValueError(f"{name} must be 32 bytes, 10 of them different, no PEM, SSH, JWK or DER: openssl rand -hex 32")

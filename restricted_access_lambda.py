@@ -9,7 +9,7 @@ Event        Lambda proxy integration behind an authorizer, whose answer is in r
              REST API, HTTP API with payload 1.0, WebSocket API: principalId, and the context beside it, all as strings
              HTTP API with payload 2.0: {"lambda": {...}}, the context alone, types kept
 Answers      200  {"timestamp": <Unix seconds>, "caller": "<principal>", or null where there is no authorizer}
-             502  from API Gateway: a setting is bad (the function does not start; the log says why)
+             502  from API Gateway (HTTP API: 500): a setting is bad (the log says why)
 Caching      none: no cache keeps an answer (no-store)
 Version      2.0.0 (CHANGELOG.md says what changed)
 """

@@ -156,6 +156,7 @@ def test_user_who_is_not_there_is_not_made(run: Run, table: FakeTable, arguments
         pytest.param({}, error("AccessDeniedException"), r"\(Access.*dynamodb:UpdateItem", id="no permission"),
         pytest.param({}, error("ResourceNotFoundException"), r"\(Resource.*no such table", id="no such table"),
         pytest.param({}, error("ValidationException"), r"\(Validation.*key must be the string user_id", id="its key"),
+        pytest.param({}, (200, b"<html>"), r"\(KeyError\): check.*AWS_ENDPOINT_URL", id="a web page"),
         pytest.param({}, HANG_UP, r"\(ConnectionClosedError\): check.*AWS_ENDPOINT_URL", id="hangs up"),
         pytest.param({"AWS_DEFAULT_REGION": ""}, None, "specify a region.*aws configure", id="no region"),
         pytest.param({"AWS_ACCESS_KEY_ID": ""}, None, "no AWS credentials: .*aws configure", id="no credentials"),

@@ -337,8 +337,8 @@ def test_each_decision_is_one_line(
 
 BAD_TTLS = ["0", "-60", "1.5", "1e3", "60s", " 60", "3\u0666\u0660\u0660", "3600\n", "2592001", "3600000", "9" * 5000]
 BAD_ORIGINS = ["login.example.com", "https://login.example.com/", "https://a.example, https://b.example", " "]
-BAD_SETTINGS = [("USER_CREDENTIALS_TABLE_NAME", ""), *(("JWT_TTL_SECONDS", ttl) for ttl in BAD_TTLS)]
-BAD_SETTINGS += [("CORS_ALLOW_ORIGIN", origin) for origin in BAD_ORIGINS]
+BAD = {"USER_CREDENTIALS_TABLE_NAME": ["", " ", "a b"], "JWT_TTL_SECONDS": BAD_TTLS, "CORS_ALLOW_ORIGIN": BAD_ORIGINS}
+BAD_SETTINGS = [(name, value) for name, values in BAD.items() for value in values]
 
 
 @pytest.mark.parametrize(("name", "value"), BAD_SETTINGS, ids="{:.40}".format)

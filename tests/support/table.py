@@ -37,7 +37,7 @@ class FakeTable:
             names = request.get("ExpressionAttributeNames", {})
             wanted = [names.get(name, name) for name in request["ProjectionExpression"].split(", ")]
             own = {"Item": {name: value for name, value in self.items[user_id].items() if name in wanted}}
-        own["ConsumedCapacity"] = {"TableName": request["TableName"], "CapacityUnits": 1}
+        own |= {"ConsumedCapacity": {"CapacityUnits": 1}} if "ReturnConsumedCapacity" in request else {}
         return next(self.replies, (200, json.dumps(own).encode()))
 
     def update(self, user_id: str, request: dict[str, Any]) -> dict[str, Any]:
