@@ -165,7 +165,7 @@ def test_protected_endpoint_names_the_caller(start: Start) -> None:
 def test_google_out_of_reach_is_an_error_of_ours(start: Start) -> None:
     function = start("jwt_auth_token_google", GOOGLE_CLIENT_ID=CLIENT_ID, HTTPS_PROXY="http://127.0.0.1:1")
     kind, answer = function.invoke(token_event(f"Bearer {google_token()}"))
-    assert (kind, answer["errorType"]) == ("error", "ProxyError")
+    assert (kind, answer["errorType"]) == ("error", "RuntimeError")
     assert log_of(function) == ["ERROR certificates not fetched: ProxyError"]
 
 
