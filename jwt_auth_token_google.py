@@ -47,18 +47,24 @@ GOOGLE_CLIENT_IDS = os.environ.get("GOOGLE_CLIENT_ID", "").replace(",", " ").spl
 if not GOOGLE_CLIENT_IDS:  # google-auth would take a token for any audience
     raise ValueError("GOOGLE_CLIENT_ID must be set: the OAuth client id that your users sign in to")
 
-GOOGLE_HOSTED_DOMAINS = os.environ.get("GOOGLE_HOSTED_DOMAINS", "").lower().replace(",", " ").split()
+GOOGLE_HOSTED_DOMAINS = (
+    os.environ.get("GOOGLE_HOSTED_DOMAINS", "").lower().replace(",", " ").split()
+)
 if os.environ.get("GOOGLE_HOSTED_DOMAINS") and not GOOGLE_HOSTED_DOMAINS:
     raise ValueError("GOOGLE_HOSTED_DOMAINS must list domains, separated by commas, or be empty")
 
 ENTRY = r"\s*(\*|(?![^,]{513})arn:[a-z*-]+:execute-api:[!-+\--~]+)\s*"
 LISTED = os.environ.get("ALLOWED_RESOURCE_ARNS", "")
 if LISTED and not re.fullmatch(f"{ENTRY}(?:,{ENTRY})*", LISTED):
-    raise ValueError("ALLOWED_RESOURCE_ARNS must list method ARNs of at most 512 characters: <ARN>, <ARN>, ...")
+    raise ValueError(
+        "ALLOWED_RESOURCE_ARNS must list method ARNs of at most 512 characters: <ARN>, <ARN>, ..."
+    )
 ALLOWED_RESOURCE_ARNS: list[str] = re.findall(ENTRY, LISTED)
 
 # One spelling for each token (RFC 7515 §2): no padding, no junk, no stray bits in the signature's last character.
-COMPACT_JWS = re.compile(r"[\w-]+\.[\w-]+\.(?:[\w-]{4})*+(?:[\w-][AQgw]|[\w-]{2}[AEIMQUYcgkosw048])?", re.ASCII)
+COMPACT_JWS = re.compile(
+    r"[\w-]+\.[\w-]+\.(?:[\w-]{4})*+(?:[\w-][AQgw]|[\w-]{2}[AEIMQUYcgkosw048])?", re.ASCII
+)
 
 CERTIFICATES_URL = "https://www.googleapis.com/oauth2/v1/certs"
 DAY = 86400  # seconds: certificates count as fresh, and after that as usable, for no longer
@@ -95,8 +101,17 @@ def presented_token(event: dict[str, Any]) -> str:
     """Return the token in the identity source, under which API Gateway caches the answer, or ""."""
     source = event.get("identitySource", event.get("authorizationToken"))
     if source is None:  # a REST API's REQUEST authorizer, or an HTTP API that caches nothing
-        headers = event.get("multiValueHeaders") or {k: [v] for k, v in (event.get("headers") or {}).items()}
-        source = list({value for name in headers if name.lower() == "authorization" for value in headers[name] or []})
+        headers = event.get("multiValueHeaders") or {
+            k: [v] for k, v in (event.get("headers") or {}).items()
+        }
+        source = list(
+            {
+                value
+                for name in headers
+                if name.lower() == "authorization"
+                for value in headers[name] or []
+            }
+        )
     if isinstance(source, list):
         source = source[0] if len(source) == 1 else ""
     return bearer_token(source)
@@ -126,7 +141,9 @@ def key_id(token: str) -> str:
 def refuse(reason: str) -> NoReturn:
     """Log why a token is not valid, and raise what API Gateway answers with 401: exactly this message."""
     logger.info("refused: %s", reason)
-    raise Exception("Unauthorized") from None  # keeps the token, which the error behind may quote, out of the traceback
+    raise Exception(
+        "Unauthorized"
+    ) from None  # keeps the token, which the error behind may quote, out of the traceback
 
 
 def refresh_certificates(kid: str) -> None:
@@ -138,10 +155,14 @@ def refresh_certificates(kid: str) -> None:
     if usable and now < held.attempted + REFETCH_INTERVAL:
         return
     if not usable and now < held.paused_until:
-        raise RuntimeError("Google's certificates could not be fetched: the attempt before this one hung")
+        raise RuntimeError(
+            "Google's certificates could not be fetched: the attempt before this one hung"
+        )
     held.attempted = now
     try:
-        ThreadPoolExecutor(1).submit(fetch_certificates, now).result(timeout=6)  # seconds: a name has several addresses
+        ThreadPoolExecutor(1).submit(fetch_certificates, now).result(
+            timeout=6
+        )  # seconds: a name has several addresses
     except Exception as error:
         logger.error("certificates not fetched: %s", type(error).__name__)
         if time.time() - now > 1:  # second: it hung
@@ -166,7 +187,9 @@ def fetch_certificates(now: float) -> None:
 
 def lifetime(headers: requests.structures.CaseInsensitiveDict[str]) -> int:
     """Return for how many seconds an answer is fresh (RFC 9111 §4.2)."""
-    max_age = re.search(r'(?:^|[\s,])max-age="?([0-9]{1,9})', headers.get("Cache-Control", ""), re.IGNORECASE)
+    max_age = re.search(
+        r'(?:^|[\s,])max-age="?([0-9]{1,9})', headers.get("Cache-Control", ""), re.IGNORECASE
+    )
     if not max_age:
         return 300  # seconds
     age = re.fullmatch("[0-9]{1,9}", headers.get("Age", ""))
@@ -176,7 +199,9 @@ def lifetime(headers: requests.structures.CaseInsensitiveDict[str]) -> int:
 def google_claims(token: str) -> dict[str, Any]:
     """Return the claims of a valid token, or raise Exception("Unauthorized") (OpenID Connect Core §3.1.3.7)."""
     try:
-        claims: dict[str, Any] = verify_oauth2_token(token, lambda *_, **__: held.reply, GOOGLE_CLIENT_IDS, CLOCK_SKEW)
+        claims: dict[str, Any] = verify_oauth2_token(
+            token, lambda *_, **__: held.reply, GOOGLE_CLIENT_IDS, CLOCK_SKEW
+        )
     except Exception as error:
         refuse(type(error).__name__)
     if reason := objection(claims):
@@ -189,11 +214,16 @@ def objection(claims: dict[str, Any]) -> str:
     if not (is_text(claims.get("sub"), 255) and is_text(claims.get("email"), 320)):
         return "no sub or no email, or a longer one than the standards allow"
     dates = [claims.get(name, 0) for name in ("exp", "iat", "nbf")]
-    if not all(type(date) is int for date in dates) or claims.get("nbf", 0) > time.time() + CLOCK_SKEW:
+    if (
+        not all(type(date) is int for date in dates)
+        or claims.get("nbf", 0) > time.time() + CLOCK_SKEW
+    ):
         return "not valid yet, or a date that is not a whole number"
     if claims.get("email_verified") is not True:
         return "email not verified"
-    if claims["email"].lower().endswith(".gserviceaccount.com"):  # whoever has one can make it a token for any audience
+    if (
+        claims["email"].lower().endswith(".gserviceaccount.com")
+    ):  # whoever has one can make it a token for any audience
         return "service account"
     if GOOGLE_HOSTED_DOMAINS and claims.get("hd") not in GOOGLE_HOSTED_DOMAINS:
         return "not in GOOGLE_HOSTED_DOMAINS"
@@ -202,13 +232,21 @@ def objection(claims: dict[str, Any]) -> str:
 
 def is_text(value: object, limit: int) -> bool:
     """Tell whether a value is text of 1 to so many bytes in UTF-8, which has no lone surrogates."""
-    return isinstance(value, str) and not re.search("[\ud800-\udfff]", value) and 0 < len(value.encode()) <= limit
+    return (
+        isinstance(value, str)
+        and not re.search("[\ud800-\udfff]", value)
+        and 0 < len(value.encode()) <= limit
+    )
 
 
-def policy(principal: str, method_arn: str, resources: list[str], context: dict[str, Any]) -> dict[str, Any]:
+def policy(
+    principal: str, method_arn: str, resources: list[str], context: dict[str, Any]
+) -> dict[str, Any]:
     """Return the answer for every method at once: API Gateway caches it and replays it for other methods."""
     # For order and log alone, IAM judges by the lists; a bracket is no wildcard there.
-    allowed = not ALLOWED_RESOURCE_ARNS or any(fnmatchcase(method_arn, arn.replace("[", "[[]")) for arn in resources)
+    allowed = not ALLOWED_RESOURCE_ARNS or any(
+        fnmatchcase(method_arn, arn.replace("[", "[[]")) for arn in resources
+    )
     if resources:
         listed = {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": resources}
         # Denied, and not just left out: else a resource policy that allows everybody would let the others through.

@@ -35,21 +35,33 @@ logger = logging.getLogger()
 logger.setLevel(logging.INFO)
 
 # Another kind of key in base64, which a stranger may know: of DER (MI, MF, MC ...), SSH (AAAA) or PEM (LS0t).
-BASE64_KEY = re.compile(r"[\s\"']*(?:M(?:I[GHI]|[A-H][AEIMQUYcgkosw048][Cw])|AAAA|LS0t)[\w+/=\s\\\"'-]+")
+BASE64_KEY = re.compile(
+    r"[\s\"']*(?:M(?:I[GHI]|[A-H][AEIMQUYcgkosw048][Cw])|AAAA|LS0t)[\w+/=\s\\\"'-]+"
+)
 
 
 def signing_secret(name: str) -> str:
     """Return the secret in a variable, or stop the function if it is weak or another kind of key (RFC 8725 §3.5)."""
     secret = os.environ.get(name, "")
     with contextlib.suppress(Exception):
-        jwt.encode({}, secret.strip("\"' \t\r\n"), algorithm="HS256")  # PyJWT refuses PEM, SSH and JWK
-        if len(secret.encode()) >= 32 and len(set(secret)) >= 10 and not BASE64_KEY.fullmatch(secret):
+        jwt.encode(
+            {}, secret.strip("\"' \t\r\n"), algorithm="HS256"
+        )  # PyJWT refuses PEM, SSH and JWK
+        if (
+            len(secret.encode()) >= 32
+            and len(set(secret)) >= 10
+            and not BASE64_KEY.fullmatch(secret)
+        ):
             return secret
-    raise ValueError(f"{name} must be 32 bytes, 10 of them different, no PEM, SSH, JWK or DER: openssl rand -hex 32")
+    raise ValueError(
+        f"{name} must be 32 bytes, 10 of them different, no PEM, SSH, JWK or DER: openssl rand -hex 32"
+    )
 
 
 JWT_SECRET = signing_secret("JWT_SECRET")
-JWT_SECRET_PREVIOUS = signing_secret("JWT_SECRET_PREVIOUS") if os.environ.get("JWT_SECRET_PREVIOUS") else ""
+JWT_SECRET_PREVIOUS = (
+    signing_secret("JWT_SECRET_PREVIOUS") if os.environ.get("JWT_SECRET_PREVIOUS") else ""
+)
 
 VALIDATION: dict[str, Any] = {
     "algorithms": ["HS256"],
@@ -60,7 +72,9 @@ VALIDATION: dict[str, Any] = {
 }
 
 # One spelling for each token (RFC 7515 §2): no padding, no junk, no stray bits in the signature's last character.
-COMPACT_JWS = re.compile(r"[\w-]+\.[\w-]+\.(?:[\w-]{4})*+(?:[\w-][AQgw]|[\w-]{2}[AEIMQUYcgkosw048])?", re.ASCII)
+COMPACT_JWS = re.compile(
+    r"[\w-]+\.[\w-]+\.(?:[\w-]{4})*+(?:[\w-][AQgw]|[\w-]{2}[AEIMQUYcgkosw048])?", re.ASCII
+)
 SCOPE = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")  # RFC 6749 §3.3
 UNICODE = re.compile("[^\ud800-\udfff]+")  # no lone surrogates: UTF-8 has none
 
@@ -73,15 +87,24 @@ if USER_CREDENTIALS_TABLE_NAME:  # without it, the cold start is spared these
     from botocore.exceptions import ClientError
 
     # 2 attempts of 1 s to connect and 2 s between two reads, and 1 s at most between the attempts.
-    timeouts = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2})
-    dynamodb, threads = boto3.client("dynamodb", config=timeouts), ThreadPoolExecutor(100)  # one for each that hangs
+    timeouts = Config(
+        connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2}
+    )
+    dynamodb, threads = (
+        boto3.client("dynamodb", config=timeouts),
+        ThreadPoolExecutor(100),
+    )  # one for each that hangs
 
 
 def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """Answer a $connect authorizer event with an IAM policy, or raise Exception("Unauthorized"), a 401."""
     method_arn = str(event.get("methodArn"))
-    if method_arn.split("/")[2:] != ["$connect"]:  # there, a policy for one method would be cached and replayed
-        raise RuntimeError("This authorizer is for $connect of a WebSocket API; for others take jwt_auth_token.py")
+    if method_arn.split("/")[2:] != [
+        "$connect"
+    ]:  # there, a policy for one method would be cached and replayed
+        raise RuntimeError(
+            "This authorizer is for $connect of a WebSocket API; for others take jwt_auth_token.py"
+        )
     claims = verified_claims(connect_token(event))
     user_id, scope = claims["user_id"], claims.get("scope", "")
     if USER_CREDENTIALS_TABLE_NAME:
@@ -118,10 +141,19 @@ def verified_claims(token: str) -> dict[str, Any]:
     except Exception as error:
         refuse(type(error).__name__)
     user_id, scope = claims["user_id"], claims.get("scope", "none")  # any word passes for no scope
-    dates = {type(claims["exp"]), type(claims.get("nbf", 0)), type(claims.get("iat", 0))}  # PyJWT takes text, too
+    dates = {
+        type(claims["exp"]),
+        type(claims.get("nbf", 0)),
+        type(claims.get("iat", 0)),
+    }  # PyJWT takes text, too
     if not dates <= {int, float} or not isinstance(user_id, str) or not isinstance(scope, str):
         refuse("a claim of the wrong type")
-    if not UNICODE.fullmatch(user_id) or len(user_id.encode()) > 256 or not SCOPE.fullmatch(scope) or len(scope) > 1024:
+    if (
+        not UNICODE.fullmatch(user_id)
+        or len(user_id.encode()) > 256
+        or not SCOPE.fullmatch(scope)
+        or len(scope) > 1024
+    ):
         refuse("a user_id or a scope that login would not issue")
     return claims
 
@@ -139,7 +171,9 @@ def decoded(token: str) -> dict[str, Any]:
 def refuse(reason: str) -> NoReturn:
     """Log why a token is not valid, and raise what API Gateway answers with 401: exactly this message."""
     logger.info("refused: %s", reason)
-    raise Exception("Unauthorized") from None  # keeps the token, which the error behind may quote, out of the traceback
+    raise Exception(
+        "Unauthorized"
+    ) from None  # keeps the token, which the error behind may quote, out of the traceback
 
 
 def refuse_if_logged_out(user_id: str, issued_at: float | None) -> None:
@@ -150,7 +184,11 @@ def refuse_if_logged_out(user_id: str, issued_at: float | None) -> None:
         if not re.fullmatch("[0-9]{1,38}", valid_from):
             raise ValueError("tokensValidFrom is no whole number")
     except Exception as error:
-        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+        code = (
+            error.response["Error"]["Code"]
+            if isinstance(error, ClientError)
+            else type(error).__name__
+        )
         logger.error("failed: DynamoDB: %s", code)
         raise RuntimeError("DynamoDB failed") from None
     if item is None or issued_at is None or issued_at < int(valid_from):
@@ -159,8 +197,14 @@ def refuse_if_logged_out(user_id: str, issued_at: float | None) -> None:
 
 def user_item(user_id: str, **attributes: Any) -> Any:
     """Return what the table has of a user, or None where there is no such user; raise if DynamoDB fails or hangs."""
-    request = {"TableName": USER_CREDENTIALS_TABLE_NAME, "Key": {"user_id": {"S": user_id}}, "ConsistentRead": True}
+    request = {
+        "TableName": USER_CREDENTIALS_TABLE_NAME,
+        "Key": {"user_id": {"S": user_id}},
+        "ConsistentRead": True,
+    }
     request |= attributes | {"ReturnConsumedCapacity": "TOTAL"}
     found = threads.submit(dynamodb.get_item, **request).result(timeout=7)  # seconds
-    found.pop("ConsumedCapacity")  # or KeyError, where it was no DynamoDB: botocore takes a 200 in HTML for empty
+    found.pop(
+        "ConsumedCapacity"
+    )  # or KeyError, where it was no DynamoDB: botocore takes a 200 in HTML for empty
     return found.get("Item")

@@ -49,17 +49,27 @@ if not re.fullmatch("[!-~]+", USER_CREDENTIALS_TABLE_NAME):
     raise ValueError("USER_CREDENTIALS_TABLE_NAME must be set: the DynamoDB table with the users")
 
 # Another kind of key in base64, which a stranger may know: of DER (MI, MF, MC ...), SSH (AAAA) or PEM (LS0t).
-BASE64_KEY = re.compile(r"[\s\"']*(?:M(?:I[GHI]|[A-H][AEIMQUYcgkosw048][Cw])|AAAA|LS0t)[\w+/=\s\\\"'-]+")
+BASE64_KEY = re.compile(
+    r"[\s\"']*(?:M(?:I[GHI]|[A-H][AEIMQUYcgkosw048][Cw])|AAAA|LS0t)[\w+/=\s\\\"'-]+"
+)
 
 
 def signing_secret(name: str) -> str:
     """Return the secret in a variable, or stop the function if it is weak or another kind of key (RFC 8725 §3.5)."""
     secret = os.environ.get(name, "")
     with contextlib.suppress(Exception):
-        jwt.encode({}, secret.strip("\"' \t\r\n"), algorithm="HS256")  # PyJWT refuses PEM, SSH and JWK
-        if len(secret.encode()) >= 32 and len(set(secret)) >= 10 and not BASE64_KEY.fullmatch(secret):
+        jwt.encode(
+            {}, secret.strip("\"' \t\r\n"), algorithm="HS256"
+        )  # PyJWT refuses PEM, SSH and JWK
+        if (
+            len(secret.encode()) >= 32
+            and len(set(secret)) >= 10
+            and not BASE64_KEY.fullmatch(secret)
+        ):
             return secret
-    raise ValueError(f"{name} must be 32 bytes, 10 of them different, no PEM, SSH, JWK or DER: openssl rand -hex 32")
+    raise ValueError(
+        f"{name} must be 32 bytes, 10 of them different, no PEM, SSH, JWK or DER: openssl rand -hex 32"
+    )
 
 
 JWT_SECRET = signing_secret("JWT_SECRET")
@@ -67,16 +77,25 @@ OPTIONAL_CLAIMS = {"iss": os.environ.get("JWT_ISSUER"), "aud": os.environ.get("J
 
 TTL = os.environ.get("JWT_TTL_SECONDS") or "3600"
 if not re.fullmatch("[1-9][0-9]{0,6}", TTL) or int(TTL) > 2_592_000:
-    raise ValueError("JWT_TTL_SECONDS must be a whole number of seconds, from 1 to 2592000 (30 days)")
+    raise ValueError(
+        "JWT_TTL_SECONDS must be a whole number of seconds, from 1 to 2592000 (30 days)"
+    )
 JWT_TTL_SECONDS = int(TTL)
 
 CORS_ALLOW_ORIGIN = os.environ.get("CORS_ALLOW_ORIGIN") or "*"
 if not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^\s,/]+", CORS_ALLOW_ORIGIN):
-    raise ValueError("CORS_ALLOW_ORIGIN must be * or one origin without a path, such as https://app.example.com")
+    raise ValueError(
+        "CORS_ALLOW_ORIGIN must be * or one origin without a path, such as https://app.example.com"
+    )
 
 # 2 attempts of 1 s to connect and 2 s between two reads, and 1 s at most between the attempts.
-timeouts = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2})
-dynamodb, threads = boto3.client("dynamodb", config=timeouts), ThreadPoolExecutor(100)  # one for each that hangs
+timeouts = Config(
+    connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2}
+)
+dynamodb, threads = (
+    boto3.client("dynamodb", config=timeouts),
+    ThreadPoolExecutor(100),
+)  # one for each that hangs
 
 SCOPE = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")  # RFC 6749 §3.3
 # Costs from 4 to 15: a higher one could outlast the function's timeout after a slow DynamoDB.
@@ -92,10 +111,18 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         logger.info("refused: not a login request")
         return answer(400, {"message": str(error)})
     try:
-        item = user_item(user_id, ProjectionExpression="passwordHash, #s", ExpressionAttributeNames={"#s": "scope"})
+        item = user_item(
+            user_id,
+            ProjectionExpression="passwordHash, #s",
+            ExpressionAttributeNames={"#s": "scope"},
+        )
         stored = usable_hash(item)
     except Exception as error:
-        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+        code = (
+            error.response["Error"]["Code"]
+            if isinstance(error, ClientError)
+            else type(error).__name__
+        )
         logger.error("failed: DynamoDB: %s", code)
         return answer(500, {"message": "Internal server error"})
     if not password_matches(password, stored):
@@ -104,7 +131,9 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     scope = granted_scope(user_id, item or {})
     token = signed_token(user_id, scope)
     logger.info("admitted: %r", user_id)
-    return answer(200, {"token": token, "token_type": "Bearer", "expires_in": JWT_TTL_SECONDS} | scope)
+    return answer(
+        200, {"token": token, "token_type": "Bearer", "expires_in": JWT_TTL_SECONDS} | scope
+    )
 
 
 def credentials(event: object) -> tuple[str, str]:
@@ -125,7 +154,9 @@ def request_object(event: object) -> dict[str, Any]:
     if isinstance(event, dict) and "body" in event:
         try:
             body = event["body"]
-            request = json.loads(base64.b64decode(body, validate=True) if event.get("isBase64Encoded") else body)
+            request = json.loads(
+                base64.b64decode(body, validate=True) if event.get("isBase64Encoded") else body
+            )
         except (TypeError, ValueError, RecursionError):
             raise ValueError("The body must be JSON") from None
     if not isinstance(request, dict):
@@ -135,10 +166,16 @@ def request_object(event: object) -> dict[str, Any]:
 
 def user_item(user_id: str, **attributes: Any) -> Any:
     """Return what the table has of a user, or None where there is no such user; raise if DynamoDB fails or hangs."""
-    request = {"TableName": USER_CREDENTIALS_TABLE_NAME, "Key": {"user_id": {"S": user_id}}, "ConsistentRead": True}
+    request = {
+        "TableName": USER_CREDENTIALS_TABLE_NAME,
+        "Key": {"user_id": {"S": user_id}},
+        "ConsistentRead": True,
+    }
     request |= attributes | {"ReturnConsumedCapacity": "TOTAL"}
     found = threads.submit(dynamodb.get_item, **request).result(timeout=7)  # seconds
-    found.pop("ConsumedCapacity")  # or KeyError, where it was no DynamoDB: botocore takes a 200 in HTML for empty
+    found.pop(
+        "ConsumedCapacity"
+    )  # or KeyError, where it was no DynamoDB: botocore takes a 200 in HTML for empty
     return found.get("Item")
 
 
@@ -180,7 +217,13 @@ def granted_scope(user_id: str, item: dict[str, Any]) -> dict[str, str]:
 def signed_token(user_id: str, scope: dict[str, str]) -> str:
     """Return a JWT for the user (RFC 7519 §4.1)."""
     now = int(time.time())
-    claims = {"user_id": user_id, "sub": user_id, "iat": now, "exp": now + JWT_TTL_SECONDS, "jti": str(uuid.uuid4())}
+    claims = {
+        "user_id": user_id,
+        "sub": user_id,
+        "iat": now,
+        "exp": now + JWT_TTL_SECONDS,
+        "jti": str(uuid.uuid4()),
+    }
     claims |= {name: value for name, value in OPTIONAL_CLAIMS.items() if value} | scope
     return jwt.encode(claims, JWT_SECRET, algorithm="HS256")
 

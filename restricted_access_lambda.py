@@ -26,14 +26,18 @@ logger.setLevel(logging.INFO)
 
 CORS_ALLOW_ORIGIN = os.environ.get("CORS_ALLOW_ORIGIN") or "*"
 if not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^\s,/]+", CORS_ALLOW_ORIGIN):
-    raise ValueError("CORS_ALLOW_ORIGIN must be * or one origin without a path, such as https://app.example.com")
+    raise ValueError(
+        "CORS_ALLOW_ORIGIN must be * or one origin without a path, such as https://app.example.com"
+    )
 
 
 def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """Answer the time in Unix seconds and the caller's principal, or null where there is no authorizer."""
     authorizer = (event.get("requestContext") or {}).get("authorizer") or {}
     context_values = authorizer.get("lambda") or {}
-    caller = authorizer.get("principalId") or context_values.get("user_id") or context_values.get("sub")
+    caller = (
+        authorizer.get("principalId") or context_values.get("user_id") or context_values.get("sub")
+    )
     logger.info("answered: %r", caller)
     return answer(200, {"timestamp": int(time.time()), "caller": caller})
 

@@ -16,9 +16,21 @@ try:
     import requests
     from websockets.sync.client import connect
 
-    from demo.emulator import ROOT, DemoError, Stack, authorizer_runs, aws, create_user, deploy, emulator, physical_ids
+    from demo.emulator import (
+        ROOT,
+        DemoError,
+        Stack,
+        authorizer_runs,
+        aws,
+        create_user,
+        deploy,
+        emulator,
+        physical_ids,
+    )
 except ImportError as error:
-    sys.exit(f"demo: {error.name} cannot be imported: run `make demo`, which installs what is needed.")
+    sys.exit(
+        f"demo: {error.name} cannot be imported: run `make demo`, which installs what is needed."
+    )
 
 LOGIN = '{"user_id": "testuser", "password": "password123"}'
 WRONG, ADA = LOGIN.replace("password123", "wrong"), LOGIN.replace("testuser", "ada")
@@ -54,10 +66,21 @@ Ctrl-C ends it all."""
 
 def main() -> int:
     """Run the command line and return its exit status."""
-    parser = argparse.ArgumentParser(prog="demo", description="Walk through what the kit does, on this machine.")
-    parser.add_argument("--serve", action="store_true", help="stay up until Ctrl-C, and print what to try")
-    parser.add_argument("--port", type=int, default=0, help="port of 127.0.0.1 to listen on (default: a free one)")
-    parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="a parameter of template.yaml, for --serve")
+    parser = argparse.ArgumentParser(
+        prog="demo", description="Walk through what the kit does, on this machine."
+    )
+    parser.add_argument(
+        "--serve", action="store_true", help="stay up until Ctrl-C, and print what to try"
+    )
+    parser.add_argument(
+        "--port", type=int, default=0, help="port of 127.0.0.1 to listen on (default: a free one)"
+    )
+    parser.add_argument(
+        "parameters",
+        nargs="*",
+        metavar="NAME=VALUE",
+        help="a parameter of template.yaml, for --serve",
+    )
     options = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
@@ -76,10 +99,20 @@ def serve(endpoint: str, words: list[str]) -> int:
     """Deploy the kit with these parameters, print what to try, and wait for Ctrl-C."""
     parameters = dict(word.partition("=")[::2] for word in words)
     rest, http = deployed(endpoint, parameters)
-    page = {"Key": "try.html", "Body": (ROOT / "try.html").read_bytes(), "ContentType": "text/html; charset=utf-8"}
+    page = {
+        "Key": "try.html",
+        "Body": (ROOT / "try.html").read_bytes(),
+        "ContentType": "text/html; charset=utf-8",
+    }
     aws(endpoint, "s3").put_object(Bucket="artifacts", **page)
     google = parameters.get("GoogleClientId", "").partition(",")[0]
-    known = {"endpoint": endpoint, "rest": rest, "http": http, "google": google, "admin": 403 if google else 200}
+    known = {
+        "endpoint": endpoint,
+        "rest": rest,
+        "http": http,
+        "google": google,
+        "admin": 403 if google else 200,
+    }
     say(COMMANDS.format(**known, login=LOGIN, wrong=WRONG, ada=ADA, python=sys.executable))
     signal.pause()
     return 0
@@ -89,15 +122,25 @@ def deployed(endpoint: str, parameters: dict[str, str]) -> tuple[Stack, Stack]:
     """Deploy both templates, and create their users: testuser, and ada with the scope admin."""
     say("Deploying template.yaml and template_http.yaml to an emulator of AWS ...")
     # Google's authorizer does not start where a scope is listed.
-    third = f"{METHODS}/google" if parameters.get("GoogleClientId") else f"admin={METHODS}/api/admin"
+    third = (
+        f"{METHODS}/google" if parameters.get("GoogleClientId") else f"admin={METHODS}/api/admin"
+    )
     parameters = {"AllowedResourceArns": f"{METHODS}/api,{METHODS}/api/other,{third}"} | parameters
     table = parameters.get("UserTableName", "user_credentials")
     with ThreadPoolExecutor() as pool:
         rest = deploy(endpoint, **parameters)
         jobs = [pool.submit(create_user, endpoint, "testuser", "password123", table=table)]
-        jobs += [pool.submit(create_user, endpoint, "ada", "password123", "--scope", "admin", table=table)]
+        jobs += [
+            pool.submit(
+                create_user, endpoint, "ada", "password123", "--scope", "admin", table=table
+            )
+        ]
         http = deploy(endpoint, "template_http.yaml", "access-control-http")
-        jobs += [pool.submit(create_user, endpoint, "testuser", "password123", table="user_credentials_http")]
+        jobs += [
+            pool.submit(
+                create_user, endpoint, "testuser", "password123", table="user_credentials_http"
+            )
+        ]
         for stack in (rest, http):  # a function that has run before answers sooner
             pool.submit(requests.post, f"{stack.api}/auth", "{}", timeout=60)
     for job in jobs:
@@ -121,7 +164,9 @@ def story(endpoint: str) -> int:
     step("How often API Gateway asked it again", 0, authorizer_runs(rest) - runs)
     ids = physical_ids(endpoint, rest.name)
     event = {"authorizationToken": token, "methodArn": f"{METHODS}/api".replace("*", ids["Api"])}
-    answer = aws(endpoint, "lambda").invoke(FunctionName=ids["JwtAuthToken"], Payload=json.dumps(event))
+    answer = aws(endpoint, "lambda").invoke(
+        FunctionName=ids["JwtAuthToken"], Payload=json.dumps(event)
+    )
     say("\nThe answer that API Gateway remembers under the token", BOLD)
     say(json.dumps(json.load(answer["Payload"]), indent=2))
     chapter("Rights: a route for users with the scope admin")
@@ -131,15 +176,27 @@ def story(endpoint: str) -> int:
     chapter("A WebSocket API", WS=rest.websocket)
     with connect(url := f"{rest.websocket}?access_token={token}", proxy=None) as connection:
         connection.send("hello")
-        step("The token, and a message that comes back", "hello", connection.recv(), f'$ python -m websockets "{url}"')
+        step(
+            "The token, and a message that comes back",
+            "hello",
+            connection.recv(),
+            f'$ python -m websockets "{url}"',
+        )
     chapter("An HTTP API, from the same files", HTTP_URL=http.api)
-    other = ask("It has users and tokens of its own", 200, f"{http.api}/auth", body=LOGIN, name="HTTP_TOKEN")
+    other = ask(
+        "It has users and tokens of its own", 200, f"{http.api}/auth", body=LOGIN, name="HTTP_TOKEN"
+    )
     ask("No token", 401, f"{http.api}/api")
     ask("The token", 200, f"{http.api}/api", other)
     runs = authorizer_runs(http)
     ask("Another route", 200, f"{http.api}/api/other", other)
     step("How often API Gateway asked the authorizer again", 0, authorizer_runs(http) - runs)
-    ask("May a page of another site call it? (CORS)", 204, f"{http.api}/api", origin="https://app.example")
+    ask(
+        "May a page of another site call it? (CORS)",
+        204,
+        f"{http.api}/api",
+        origin="https://app.example",
+    )
     rest = deploy(endpoint, CheckUsers="true", ReauthorizeEvery="0")
     chapter("Logging out, with CheckUsers=true and ReauthorizeEvery=0", URL=rest.api)
     ask("The token is still good", 200, f"{rest.api}/api", token)
@@ -147,7 +204,10 @@ def story(endpoint: str) -> int:
     create_user(endpoint, "testuser", "", "--log-out")
     ask("And now it is not", 401, f"{rest.api}/api", token)
     say("With ReauthorizeEvery=300 it could have been good for as many seconds more.")
-    say(f"\n{sum(RIGHT)} of {len(RIGHT)} answers were right, in {time.monotonic() - start:.1f} seconds.", BOLD)
+    say(
+        f"\n{sum(RIGHT)} of {len(RIGHT)} answers were right, in {time.monotonic() - start:.1f} seconds.",
+        BOLD,
+    )
     say("Next: make serve. It stays up, with a page and commands to try.")
     return 0 if all(RIGHT) else 1
 
@@ -160,15 +220,27 @@ def chapter(title: str, **addresses: str) -> None:
         SHORT[address] = f"${name}"
 
 
-def ask(title: str, expected: int, url: str, token: str = "", body: str = "", name: str = "", origin: str = "") -> str:
+def ask(
+    title: str,
+    expected: int,
+    url: str,
+    token: str = "",
+    body: str = "",
+    name: str = "",
+    origin: str = "",
+) -> str:
     """Send a request, show it as the curl command that sends the same, and return the token that came, now named."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     headers |= {"Origin": origin, "Access-Control-Request-Method": "GET"} if origin else {}
-    request = requests.Request("OPTIONS" if origin else "POST" if body else "GET", url, headers, data=body).prepare()
+    request = requests.Request(
+        "OPTIONS" if origin else "POST" if body else "GET", url, headers, data=body
+    ).prepare()
     answer = SESSION.send(request)
     came = str(answer.json().get("token")) if name else ""
     SHORT.update({came: f"${name}"} if name else {})
-    allowed = "\n".join(f"{key}: {value}" for key, value in answer.headers.items() if "Allow" in key)
+    allowed = "\n".join(
+        f"{key}: {value}" for key, value in answer.headers.items() if "Allow" in key
+    )
     step(title, expected, answer.status_code, curl(request), answer.text or allowed)
     return came
 
@@ -176,7 +248,11 @@ def ask(title: str, expected: int, url: str, token: str = "", body: str = "", na
 def curl(request: requests.PreparedRequest) -> str:
     """Return the command that sends the same request."""
     words = ["-i -X OPTIONS"] if request.method == "OPTIONS" else []
-    words += [f'-H "{name}: {value}"' for name, value in request.headers.items() if name != "Content-Length"]
+    words += [
+        f'-H "{name}: {value}"'
+        for name, value in request.headers.items()
+        if name != "Content-Length"
+    ]
     words += [f"-d '{request.body!s}'"] if request.body else []
     return (" \\\n    " if len(words) > 2 else " ").join(["$ curl", *words, str(request.url)])
 
@@ -187,7 +263,9 @@ def step(title: str, expected: object, found: object, *lines: str) -> None:
     say(f"\n{title}", BOLD)
     for line in lines:
         say(line)
-    verdict = f"✓ {found}, as it should be" if RIGHT[-1] else f"✗ {found}, and it should be {expected}"
+    verdict = (
+        f"✓ {found}, as it should be" if RIGHT[-1] else f"✗ {found}, and it should be {expected}"
+    )
     say(verdict, GREEN if RIGHT[-1] else RED)
 
 

@@ -27,9 +27,18 @@ from samtranslator.yaml_helper import yaml_parse
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
-NOBODY = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+NOBODY = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
 # The last two services would listen on every interface, the one before them looks for a container engine.
-SETTINGS = NOBODY | {"BIND_HOST": HOST, "DOCKER_HOST": "unix:///none", "IOT_MTLS_ENABLED": "0", "SFTP_ENABLED": "0"}
+SETTINGS = NOBODY | {
+    "BIND_HOST": HOST,
+    "DOCKER_HOST": "unix:///none",
+    "IOT_MTLS_ENABLED": "0",
+    "SFTP_ENABLED": "0",
+}
 
 
 class DemoError(Exception):
@@ -53,10 +62,19 @@ def emulator(port: int = 0) -> Iterator[str]:
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = HOST
     with tempfile.TemporaryDirectory(prefix="demo-", ignore_cleanup_errors=True) as folder:
         log, address = Path(folder, "log"), f"http://{HOST}:{port}"
-        settings = SETTINGS | {"GATEWAY_PORT": str(port), "HOME": folder, "TMPDIR": folder, "LOG_LEVEL": "WARNING"}
+        settings = SETTINGS | {
+            "GATEWAY_PORT": str(port),
+            "HOME": folder,
+            "TMPDIR": folder,
+            "LOG_LEVEL": "WARNING",
+        }
         command = [sys.executable, "-m", "ministack"]
-        with log.open("wb") as output:  # a group of its own is ended as one, and Ctrl-C does not reach it
-            process = subprocess.Popen(command, env=settings, cwd=folder, stdout=output, stderr=output, process_group=0)  # noqa: S603
+        with log.open(
+            "wb"
+        ) as output:  # a group of its own is ended as one, and Ctrl-C does not reach it
+            process = subprocess.Popen(
+                command, env=settings, cwd=folder, stdout=output, stderr=output, process_group=0
+            )
         try:
             wait_until_ready(process, address, log)
             yield address
@@ -74,7 +92,9 @@ def wait_until_ready(process: subprocess.Popen[bytes], endpoint: str, log: Path)
             if requests.get(f"{endpoint}/_ministack/ready", timeout=5).ok:
                 return
         time.sleep(0.05)
-    raise DemoError(f"The emulator did not start: {log.read_text(errors='replace').strip().rpartition(chr(10))[2]}")
+    raise DemoError(
+        f"The emulator did not start: {log.read_text(errors='replace').strip().rpartition(chr(10))[2]}"
+    )
 
 
 @functools.cache
@@ -84,7 +104,9 @@ def aws(endpoint: str, service: str) -> Any:
     return boto3.client(service, "us-east-1", endpoint_url=endpoint, **keys)
 
 
-def deploy(endpoint: str, template: str = "template.yaml", name: str = "access-control", **parameters: str) -> Stack:
+def deploy(
+    endpoint: str, template: str = "template.yaml", name: str = "access-control", **parameters: str
+) -> Stack:
     """Deploy a template as a stack, or update that stack, as `aws cloudformation package` and `deploy` do."""
     cloudformation = aws(endpoint, "cloudformation")
     known = [stack["StackName"] for stack in cloudformation.describe_stacks()["Stacks"]]
@@ -92,14 +114,22 @@ def deploy(endpoint: str, template: str = "template.yaml", name: str = "access-c
     body = json.dumps(package(endpoint, template, parameters))
     given = [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()]
     try:
-        getattr(cloudformation, f"{action}_stack")(StackName=name, TemplateBody=body, Parameters=given)
+        getattr(cloudformation, f"{action}_stack")(
+            StackName=name, TemplateBody=body, Parameters=given
+        )
         waiter = cloudformation.get_waiter(f"stack_{action}_complete")
         waiter.wait(StackName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 1200})
     except ClientError as error:
-        raise DemoError(f"CloudFormation does not take {template}: {error.response['Error']['Message']}") from None
+        raise DemoError(
+            f"CloudFormation does not take {template}: {error.response['Error']['Message']}"
+        ) from None
     except WaiterError:
         events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
-        reasons = [event["ResourceStatusReason"] for event in events if event["ResourceStatus"].endswith("_FAILED")]
+        reasons = [
+            event["ResourceStatusReason"]
+            for event in events
+            if event["ResourceStatus"].endswith("_FAILED")
+        ]
         raise DemoError(f"{template} could not be deployed: {' '.join(reasons[-1:])}") from None
     return addresses(endpoint, name)
 
@@ -117,7 +147,9 @@ def package(endpoint: str, template: str, parameters: dict[str, str]) -> dict[st
         properties = resource.get("Properties", {})
         for place in {"CodeUri", "ContentUri"} & properties.keys():
             if resource.get("Condition") != "HasGoogle" or values["GoogleClientId"]:
-                s3.put_object(Bucket="artifacts", Key=properties[place], Body=artifact(properties[place]))
+                s3.put_object(
+                    Bucket="artifacts", Key=properties[place], Body=artifact(properties[place])
+                )
             properties[place] = f"s3://artifacts/{properties[place]}"
         bend(resource, values["ReauthorizeEvery"])
     return content
@@ -135,7 +167,9 @@ def artifact(path: str) -> bytes:
 def bend(resource: dict[str, Any], reauthorize_every: str) -> None:
     """Change a resource that the emulator does not have, or whose properties it reads otherwise than AWS."""
     properties = resource.get("Properties", {})
-    if resource["Type"] == "AWS::ApiGatewayV2::RouteResponse":  # missing, and needless: in its place what does nothing
+    if (
+        resource["Type"] == "AWS::ApiGatewayV2::RouteResponse"
+    ):  # missing, and needless: in its place what does nothing
         resource |= {"Type": "AWS::CloudFormation::WaitConditionHandle", "Properties": {}}
     for authorizer in properties.get("Auth", {}).get("Authorizers", {}).values():
         authorizer["Identity"]["ReauthorizeEvery"] = reauthorize_every  # a reference acts as 300
@@ -149,20 +183,36 @@ def addresses(endpoint: str, name: str) -> Stack:
     path = f"{endpoint.removeprefix('http:')}/_aws/execute-api"
     if "HttpApi" in ids:
         return Stack(endpoint, f"http:{path}/{ids['HttpApi']}/%24default", "", name)
-    return Stack(endpoint, f"http:{path}/{ids['Api']}/prod", f"ws:{path}/{ids['WebSocketApi']}/prod", name)
+    return Stack(
+        endpoint, f"http:{path}/{ids['Api']}/prod", f"ws:{path}/{ids['WebSocketApi']}/prod", name
+    )
 
 
 def physical_ids(endpoint: str, name: str) -> dict[str, str]:
     """Return what the resources of a stack are called in the emulator, by logical id."""
-    resources = aws(endpoint, "cloudformation").describe_stack_resources(StackName=name)["StackResources"]
+    resources = aws(endpoint, "cloudformation").describe_stack_resources(StackName=name)[
+        "StackResources"
+    ]
     return {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in resources}
 
 
-def create_user(endpoint: str, user_id: str, password: str, *options: str, table: str = "user_credentials") -> None:
+def create_user(
+    endpoint: str, user_id: str, password: str, *options: str, table: str = "user_credentials"
+) -> None:
     """Run create_password.py for a user, as its user would: the password goes through standard input."""
-    command = [sys.executable, str(ROOT / "create_password.py"), "--user-id", user_id, "--table", table, *options]
+    command = [
+        sys.executable,
+        str(ROOT / "create_password.py"),
+        "--user-id",
+        user_id,
+        "--table",
+        table,
+        *options,
+    ]
     environment = os.environ | NOBODY | {"AWS_ENDPOINT_URL": endpoint}
-    done = subprocess.run(command, input=f"{password}\n", capture_output=True, text=True, env=environment)  # noqa: S603
+    done = subprocess.run(
+        command, input=f"{password}\n", capture_output=True, text=True, env=environment
+    )
     if done.returncode:
         raise DemoError(f"create_password.py: {done.stderr.strip()}")
 
@@ -170,5 +220,9 @@ def create_user(endpoint: str, user_id: str, password: str, *options: str, table
 def authorizer_runs(stack: Stack) -> int:
     """Return how often the authorizer of GET /api was asked: what comes from the cache is not in its log."""
     log_group = physical_ids(stack.endpoint, stack.name)["JwtAuthTokenLog"]
-    pages = aws(stack.endpoint, "logs").get_paginator("filter_log_events").paginate(logGroupName=log_group)
+    pages = (
+        aws(stack.endpoint, "logs")
+        .get_paginator("filter_log_events")
+        .paginate(logGroupName=log_group)
+    )
     return sum(event["message"].startswith("START ") for page in pages for event in page["events"])

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from support.functions import WATCH, Deploy, deployed
+from support.deploy import WATCH, Deploy, deployed
 from support.tokens import AUTHORIZERS, Target, aimed_at
 
-settings.register_profile("kit", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+settings.register_profile(
+    "kit", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 settings.load_profile("kit")
 
 

@@ -22,9 +22,9 @@ from typing import Any
 import bcrypt
 import boto3
 import pytest
-from support.functions import CONNECT_ARN, SECRET, WATCH, Deploy, Function
-from support.kit import ROOT
-from support.table import AWS
+from support.deploy import CONNECT_ARN, SECRET, WATCH, Deploy, Function
+from support.fake_dynamodb import AWS
+from support.files import ROOT
 from support.tokens import SYMMETRIC, make_jwt
 
 import create_password
@@ -74,7 +74,11 @@ class Kit:
 
     def __init__(self, deploy: Deploy, url: str) -> None:
         name = f"user_credentials_{uuid.uuid4().hex}"
-        settings = {"JWT_SECRET": SECRET, "USER_CREDENTIALS_TABLE_NAME": name, "AWS_ENDPOINT_URL": url} | AWS
+        settings = {
+            "JWT_SECRET": SECRET,
+            "USER_CREDENTIALS_TABLE_NAME": name,
+            "AWS_ENDPOINT_URL": url,
+        } | AWS
         self.functions = [deploy(script, **settings) for script in (*SYMMETRIC, "jwt_create_token")]
         self.table = boto3.resource("dynamodb").create_table(
             TableName=name,
@@ -85,9 +89,13 @@ class Kit:
         stored = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
         WATCH.guards(stored)
         for user_id in USERS:
-            self.table.put_item(Item={"user_id": user_id, "passwordHash": stored, "scope": "old", "logins": 3})
+            self.table.put_item(
+                Item={"user_id": user_id, "passwordHash": stored, "scope": "old", "logins": 3}
+            )
 
-    def statuses(self, user_id: str = "testuser", password: str = PASSWORD, **claims: Any) -> list[int]:
+    def statuses(
+        self, user_id: str = "testuser", password: str = PASSWORD, **claims: Any
+    ) -> list[int]:
         """Return, for each function, the status that one event with a token and a login in it gets in time."""
         token = make_jwt(user_id=user_id, **claims)
         event: dict[str, Any] = {"user_id": user_id, "password": password, "methodArn": CONNECT_ARN}
@@ -121,12 +129,17 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 @pytest.fixture
-def kit(request: pytest.FixtureRequest, deploy: Deploy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kit]:
+def kit(
+    request: pytest.FixtureRequest, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Kit]:
     kit = Kit(deploy, GIVEN or f"http://127.0.0.1:{request.getfixturevalue('service').port}")
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{NEW_PASSWORD}\n"))
     yield kit
     kit.table.delete()
-    for client in (kit.table.meta.client, *(function.module.dynamodb for function in kit.functions)):
+    for client in (
+        kit.table.meta.client,
+        *(function.module.dynamodb for function in kit.functions),
+    ):
         client.close()
 
 
@@ -160,8 +173,12 @@ def test_service_may_stop_or_hang_and_come_back(kit: Kit, service: Service) -> N
     assert kit.statuses() == [200, 200, 200]
 
 
-@pytest.mark.parametrize(("user_id", "kept"), [("testuser", {"scope": "old", "logins": 3}), ("newcomer", {})])
-def test_new_password_logs_in_and_ends_the_old_tokens(kit: Kit, user_id: str, kept: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("user_id", "kept"), [("testuser", {"scope": "old", "logins": 3}), ("newcomer", {})]
+)
+def test_new_password_logs_in_and_ends_the_old_tokens(
+    kit: Kit, user_id: str, kept: dict[str, Any]
+) -> None:
     status, attributes = kit.create_password(user_id)
     now = attributes.pop("tokensValidFrom")
     assert (status, attributes) == (0, kept)
@@ -177,7 +194,9 @@ def test_new_password_logs_in_and_ends_the_old_tokens(kit: Kit, user_id: str, ke
         pytest.param(["--keep-password", "--scope", ""], "", 200, id="no scope"),
     ],
 )
-def test_option_changes_what_it_says_and_makes_nobody(kit: Kit, options: list[str], scope: str, old_token: int) -> None:
+def test_option_changes_what_it_says_and_makes_nobody(
+    kit: Kit, options: list[str], scope: str, old_token: int
+) -> None:
     assert kit.create_password("ghost", *options) == (1, {})
     status, attributes = kit.create_password("testuser", *options)
     now = int(attributes.pop("tokensValidFrom", time.time()))

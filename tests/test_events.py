@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.deploy import API, ARN, Deploy, outcome
 from support.events import KINDS, documented, http_event, request_event, token_event
-from support.functions import API, ARN, Deploy, outcome
-from support.policies import decision
+from support.iam import decision
 from support.tokens import Target, aimed_at
 
 ANY_KIND = ["jwt_auth_token", "jwt_auth_token_google"]
@@ -28,10 +28,13 @@ TOKENS: dict[str, Callable[[Target], str]] = {
 @pytest.mark.parametrize("token", TOKENS)
 @pytest.mark.parametrize(
     ("target", "name"),
-    [(script, name) for script in ANY_KIND for name in SAMPLES] + [("jwt_auth_token_websocket", it) for it in CONNECTS],
+    [(script, name) for script in ANY_KIND for name in SAMPLES]
+    + [("jwt_auth_token_websocket", it) for it in CONNECTS],
     indirect=["target"],
 )
-def test_decision_about_a_documented_event_depends_on_the_token_alone(target: Target, name: str, token: str) -> None:
+def test_decision_about_a_documented_event_depends_on_the_token_alone(
+    target: Target, name: str, token: str
+) -> None:
     event = documented(f"authorizer_{name}", TOKENS[token](target))
     answer = outcome(target.function, event)
     assert (answer is not None) == (token == "good")
@@ -39,7 +42,10 @@ def test_decision_about_a_documented_event_depends_on_the_token_alone(target: Ta
         arn = event.get("routeArn") or event["methodArn"]
         stage = "/".join(arn.split("/")[:2])
         elsewhere = "silent" if name in CONNECTS else "Allow"
-        assert (decision(answer, arn), decision(answer, f"{stage}/POST/other")) == ("Allow", elsewhere)
+        assert (decision(answer, arn), decision(answer, f"{stage}/POST/other")) == (
+            "Allow",
+            elsewhere,
+        )
         assert decision(answer, arn.replace(stage, f"{stage}2")) == "silent"
 
 
@@ -81,16 +87,34 @@ PLACES: dict[str, tuple[dict[str, Any], bool]] = {
     "REST, header in upper case": (rest(AUTHORIZATION=["BEARER T"]), True),
     "REST, header in mixed case, bare token": (rest(aUTHORIZATION=["T"]), True),
     "REST, the same value twice": (rest(Authorization=["Bearer T", "Bearer T"]), True),
-    "REST, the same value in two spellings of the name": (rest(Authorization=["T"], authorization=["T"]), True),
+    "REST, the same value in two spellings of the name": (
+        rest(Authorization=["T"], authorization=["T"]),
+        True,
+    ),
     "REST, two values, a bad one last": (rest(Authorization=["T", "x"]), False),
     "REST, two values, a bad one first": (rest(Authorization=["x", "T"]), False),
     "REST, two good tokens": (rest(Authorization=["T", "B"]), False),
-    "REST, two values in two spellings of the name": (rest(Authorization=["T"], authorization=["B"]), False),
-    "REST, one value alone of each name": (rest(Authorization=["T"]) | {"multiValueHeaders": None}, True),
-    "REST, another header": (rest(**{"X-Authorization": ["T"], "Proxy-Authorization": ["T"], "Cookie": ["T"]}), False),
-    "REST, query string": (rest() | {"queryStringParameters": {"Authorization": "T", "access_token": "T"}}, False),
+    "REST, two values in two spellings of the name": (
+        rest(Authorization=["T"], authorization=["B"]),
+        False,
+    ),
+    "REST, one value alone of each name": (
+        rest(Authorization=["T"]) | {"multiValueHeaders": None},
+        True,
+    ),
+    "REST, another header": (
+        rest(**{"X-Authorization": ["T"], "Proxy-Authorization": ["T"], "Cookie": ["T"]}),
+        False,
+    ),
+    "REST, query string": (
+        rest() | {"queryStringParameters": {"Authorization": "T", "access_token": "T"}},
+        False,
+    ),
     "REST, no headers": (rest() | {"headers": None, "multiValueHeaders": None}, False),
-    "REST, header of nulls": (request_event(None) | {"multiValueHeaders": {"Authorization": None}}, False),
+    "REST, header of nulls": (
+        request_event(None) | {"multiValueHeaders": {"Authorization": None}},
+        False,
+    ),
     "REST TOKEN, header beside it": (token_event("x") | rest(Authorization=["T"]), False),
     "REST TOKEN, null": (token_event(None), False),
     "REST TOKEN, absent": ({"type": "TOKEN", "methodArn": ARN}, False),
@@ -99,7 +123,9 @@ PLACES: dict[str, tuple[dict[str, Any], bool]] = {
 
 @pytest.mark.parametrize("target", ANY_KIND, indirect=True)
 @pytest.mark.parametrize("place", PLACES)
-def test_token_is_read_from_the_identity_source_and_nowhere_else(target: Target, place: str) -> None:
+def test_token_is_read_from_the_identity_source_and_nowhere_else(
+    target: Target, place: str
+) -> None:
     event, admitted = PLACES[place]
     good = {"T": target.token(), "B": target.token(payload={"jti": "2"})}
     event = json.loads(re.sub(r"\b[TB]\b", lambda word: good[word[0]], json.dumps(event)))
@@ -108,7 +134,15 @@ def test_token_is_read_from_the_identity_source_and_nowhere_else(target: Target,
 
 # Caching.
 
-ROUTES = ["GET/api", "GET/", "POST/other/thing", "GET/admin/users", "DELETE/admin", "GET/a[1]", "GET/reports/1"]
+ROUTES = [
+    "GET/api",
+    "GET/",
+    "POST/other/thing",
+    "GET/admin/users",
+    "DELETE/admin",
+    "GET/a[1]",
+    "GET/reports/1",
+]
 STAGES = ["prod", "$default"]
 LISTS = {
     "no list": "",
@@ -116,8 +150,20 @@ LISTS = {
     "list with scopes": f"{API}/*/GET/api, admin={API}/*/admin/*, read={API}/*/GET/reports/*",
     "scopes alone": f"admin={API}/*/admin/*,read=*",
 }
-USERS = {"ann": "admin", "bob": ..., "cyd": "administrator Admin readers", "dot": "read admin"}  # and their scopes
-NAMES = ["Authorization", "X-Authorization", "Proxy-Authorization", "Cookie", "access_token", "identitySource"]
+USERS = {
+    "ann": "admin",
+    "bob": ...,
+    "cyd": "administrator Admin readers",
+    "dot": "read admin",
+}  # and their scopes
+NAMES = [
+    "Authorization",
+    "X-Authorization",
+    "Proxy-Authorization",
+    "Cookie",
+    "access_token",
+    "identitySource",
+]
 
 
 class Asked(NamedTuple):
@@ -137,10 +183,17 @@ REQUESTS = st.builds(Asked, WHO, st.sampled_from(ROUTES), NOISE, NOISE)
 def event_of(kind: str, asked: Asked, stage: str, tokens: dict[str, str]) -> dict[str, Any]:
     """Return the event of a request, with every token that it carries beside the identity source."""
     event = KINDS[kind](f"Bearer {tokens[asked.user]}", f"{API}/{stage}/{asked.route}")
-    headers = {name: tokens[user] for name, user in asked.headers.items()} | (event.get("headers") or {})
+    headers = {name: tokens[user] for name, user in asked.headers.items()} | (
+        event.get("headers") or {}
+    )
     several = {name: [value] for name, value in headers.items()} if kind == "REST REQUEST" else None
     query = {name: tokens[user] for name, user in asked.query.items()}
-    return event | {"headers": headers, "multiValueHeaders": several, "queryStringParameters": query, "path": "/x"}
+    return event | {
+        "headers": headers,
+        "multiValueHeaders": several,
+        "queryStringParameters": query,
+        "path": "/x",
+    }
 
 
 def seen(answer: Any, stage: str) -> Any:
@@ -154,14 +207,18 @@ def seen(answer: Any, stage: str) -> Any:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("script", "listed"),
-    [("jwt_auth_token", name) for name in LISTS] + [("jwt_auth_token_google", name) for name in list(LISTS)[:2]],
+    [("jwt_auth_token", name) for name in LISTS]
+    + [("jwt_auth_token_google", name) for name in list(LISTS)[:2]],
 )
 def test_who_shares_an_identity_source_gets_the_same_answer_on_every_route(
     deploy: Deploy, kind: str, script: str, listed: str
 ) -> None:
     with aimed_at(script, deploy, ALLOWED_RESOURCE_ARNS=LISTS[listed]) as target:
         claim = "user_id" if script == "jwt_auth_token" else "sub"
-        tokens = {user: target.token(payload={claim: user, "scope": scope}) for user, scope in USERS.items()}
+        tokens = {
+            user: target.token(payload={claim: user, "scope": scope})
+            for user, scope in USERS.items()
+        }
         tokens |= {"expired": target.token(payload={"exp": 1}), "junk": "junk"}
 
         @settings(max_examples=40)
@@ -179,19 +236,33 @@ def test_who_shares_an_identity_source_gets_the_same_answer_on_every_route(
 
 # Whatever a stranger sends.
 
-TEXT = st.text(max_size=20) | st.sampled_from(["Bearer ", "Bearer a.b.c", "e30.e30.", "\ud800", "\0", "=", ","])
-HEADERS = st.dictionaries(st.sampled_from(["Authorization", "authorization"]) | TEXT, TEXT, max_size=4)
-SEVERAL = st.dictionaries(st.sampled_from(["Authorization", "AUTHORIZATION"]) | TEXT, st.lists(TEXT), max_size=4)
+TEXT = st.text(max_size=20) | st.sampled_from(
+    ["Bearer ", "Bearer a.b.c", "e30.e30.", "\ud800", "\0", "=", ","]
+)
+HEADERS = st.dictionaries(
+    st.sampled_from(["Authorization", "authorization"]) | TEXT, TEXT, max_size=4
+)
+SEVERAL = st.dictionaries(
+    st.sampled_from(["Authorization", "AUTHORIZATION"]) | TEXT, st.lists(TEXT), max_size=4
+)
 
 
 @given(data=st.data())
 @settings(max_examples=150)
-def test_no_header_query_string_or_path_makes_anything_but_unauthorized(target: Target, data: st.DataObject) -> None:
+def test_no_header_query_string_or_path_makes_anything_but_unauthorized(
+    target: Target, data: st.DataObject
+) -> None:
     arn = f"{API}/prod/GET/{data.draw(TEXT)}"
     if target.function.module.__name__ == "jwt_auth_token_websocket":
         event: dict[str, Any] = {"type": "REQUEST", "methodArn": f"{API}/prod/$connect"}
     else:
         event = data.draw(st.sampled_from(list(KINDS.values())))(data.draw(TEXT), arn)
-    event |= {"headers": data.draw(st.none() | HEADERS), "multiValueHeaders": data.draw(st.none() | SEVERAL)}
+    event |= {
+        "headers": data.draw(st.none() | HEADERS),
+        "multiValueHeaders": data.draw(st.none() | SEVERAL),
+    }
     query = data.draw(st.none() | st.dictionaries(TEXT | st.just("access_token"), TEXT, max_size=3))
-    assert outcome(target.function, event | {"queryStringParameters": query, "path": data.draw(TEXT)}) is None
+    assert (
+        outcome(target.function, event | {"queryStringParameters": query, "path": data.draw(TEXT)})
+        is None
+    )

@@ -11,17 +11,22 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.deploy import API, ARN, CLIENT_ID, PREVIOUS, SECRET, Deploy, Function, outcome
 from support.events import token_event
-from support.functions import API, ARN, CLIENT_ID, PREVIOUS, SECRET, Deploy, Function, outcome
-from support.google import certificate, private_key
-from support.kit import environment
-from support.policies import decision
-from support.table import AWS
+from support.fake_dynamodb import AWS
+from support.fake_google import certificate, private_key
+from support.files import environment
+from support.iam import decision
 from support.tokens import SYMMETRIC, jws, make_jwt
 
 OTHER_ARN = f"{API}/prod/POST/other/thing"
 LONG_ARN = f"{API}/prod/GET/".ljust(513, "x")
-ALL = {"JWT_SECRET": SECRET, "GOOGLE_CLIENT_ID": CLIENT_ID, "USER_CREDENTIALS_TABLE_NAME": "users", **AWS}
+ALL = {
+    "JWT_SECRET": SECRET,
+    "GOOGLE_CLIENT_ID": CLIENT_ID,
+    "USER_CREDENTIALS_TABLE_NAME": "users",
+    **AWS,
+}
 ANY_KIND = ["jwt_auth_token", "jwt_auth_token_google"]
 
 
@@ -35,8 +40,12 @@ def admits(authorize: Function, token: str) -> bool:
 
 
 @pytest.mark.parametrize("partition", ["aws", "aws-cn", "aws-us-gov"])
-def test_valid_token_is_admitted_to_every_method_of_the_stage(authorize: Function, partition: str) -> None:
-    arn, other, elsewhere = (it.replace("aws", partition, 1) for it in (ARN, OTHER_ARN, f"{API}/test/GET/api"))
+def test_valid_token_is_admitted_to_every_method_of_the_stage(
+    authorize: Function, partition: str
+) -> None:
+    arn, other, elsewhere = (
+        it.replace("aws", partition, 1) for it in (ARN, OTHER_ARN, f"{API}/test/GET/api")
+    )
     answer = authorize(token_event(f"Bearer {make_jwt()}", arn))
     assert answer["principalId"] == "testuser"
     assert answer["context"] == {"user_id": "testuser", "scope": "", "authorized": True}
@@ -47,12 +56,17 @@ def test_valid_token_is_admitted_to_every_method_of_the_stage(authorize: Functio
 
 def test_audience_may_be_one_of_several(deploy: Deploy) -> None:
     authorize = deploy("jwt_auth_token", JWT_SECRET=SECRET, JWT_AUDIENCE="api")
-    assert [admits(authorize, make_jwt(aud=audience)) for audience in (["web", "api"], ["web", "ap"])] == [True, False]
+    assert [
+        admits(authorize, make_jwt(aud=audience)) for audience in (["web", "api"], ["web", "ap"])
+    ] == [True, False]
 
 
 def test_date_may_have_a_fraction_and_exp_be_8_s_over_but_not_10(authorize: Function) -> None:
     now = time.time()  # RFC 7519 §2 and §4.1.4
-    assert [admits(authorize, make_jwt(iat=now, exp=int(now) - late)) for late in (8, 10)] == [True, False]
+    assert [admits(authorize, make_jwt(iat=now, exp=int(now) - late)) for late in (8, 10)] == [
+        True,
+        False,
+    ]
 
 
 def test_empty_optional_settings_mean_not_set(deploy: Deploy) -> None:
@@ -80,7 +94,9 @@ def test_previous_secret_still_verifies(deploy: Deploy, script: str) -> None:
 
 def public(key: Any, form: str = "SubjectPublicKeyInfo") -> str:
     """Return the base64 of a public key, as it stands between the first and the last line of a PEM."""
-    told = key.public_key().public_bytes(serialization.Encoding.DER, getattr(serialization.PublicFormat, form))
+    told = key.public_key().public_bytes(
+        serialization.Encoding.DER, getattr(serialization.PublicFormat, form)
+    )
     return base64.b64encode(told).decode()
 
 
@@ -129,9 +145,14 @@ UNUSABLE_SECRETS = {
 @pytest.mark.parametrize("secret", UNUSABLE_SECRETS.values(), ids=UNUSABLE_SECRETS)
 @pytest.mark.parametrize(
     ("script", "name"),
-    [*itertools.product(SYMMETRIC, ["JWT_SECRET", "JWT_SECRET_PREVIOUS"]), ("jwt_create_token", "JWT_SECRET")],
+    [
+        *itertools.product(SYMMETRIC, ["JWT_SECRET", "JWT_SECRET_PREVIOUS"]),
+        ("jwt_create_token", "JWT_SECRET"),
+    ],
 )
-def test_unusable_secret_stops_the_function_from_starting(deploy: Deploy, script: str, name: str, secret: str) -> None:
+def test_unusable_secret_stops_the_function_from_starting(
+    deploy: Deploy, script: str, name: str, secret: str
+) -> None:
     if not secret and name == "JWT_SECRET_PREVIOUS":
         deploy(script, **ALL | {name: secret})  # it may be empty
         return
@@ -141,7 +162,9 @@ def test_unusable_secret_stops_the_function_from_starting(deploy: Deploy, script
     assert caught.value.__context__ is None
 
 
-@pytest.mark.parametrize("secret", ["0123456789" * 3 + "01", "ä" * 8 + "0123456789abcdef", "MIxed+with/base64=" * 2])
+@pytest.mark.parametrize(
+    "secret", ["0123456789" * 3 + "01", "ä" * 8 + "0123456789abcdef", "MIxed+with/base64=" * 2]
+)
 def test_usable_secret_verifies(deploy: Deploy, secret: str) -> None:
     assert admits(deploy("jwt_auth_token", JWT_SECRET=secret), make_jwt(secret))
 
@@ -179,7 +202,9 @@ def test_policy_log_and_order_agree_with_iam(
 
 
 def test_star_alone_allows_everything(deploy: Deploy) -> None:
-    answer = deploy("jwt_auth_token", JWT_SECRET=SECRET, ALLOWED_RESOURCE_ARNS="*")(token_event(make_jwt()))
+    answer = deploy("jwt_auth_token", JWT_SECRET=SECRET, ALLOWED_RESOURCE_ARNS="*")(
+        token_event(make_jwt())
+    )
     assert decision(answer, f"{API}/test/POST/other") == "Allow"
 
 
@@ -187,7 +212,15 @@ NO_LISTS = [" ", "\t", ",", f"{ARN},", f",{ARN}", f"{ARN},,{ARN}", LONG_ARN, f"{
 NO_LISTS += ["GET/api", "* *", "**"]
 NO_LISTS += [f"{API}/prod/GET/a b", f"{ARN} {ARN}", f"{ARN}é", f"{ARN}\udcff"]
 NO_LISTS += ["arn:aws:execute-api:", ARN.replace("execute-api", "lambda"), ARN.upper(), f"x{ARN}"]
-NO_LISTS += [f"={ARN}", f"ad min={ARN}", f'ad"min={ARN}', f"ad\\min={ARN}", f"é={ARN}", f"a=b={ARN}", f"a,b={ARN}"]
+NO_LISTS += [
+    f"={ARN}",
+    f"ad min={ARN}",
+    f'ad"min={ARN}',
+    f"ad\\min={ARN}",
+    f"é={ARN}",
+    f"a=b={ARN}",
+    f"a,b={ARN}",
+]
 NO_LISTS += ["admin=", "admin", "admin=GET/api", f"admin={LONG_ARN}", f"{ARN},admin={ARN}é"]
 
 
@@ -203,18 +236,31 @@ def test_malformed_list_stops_the_function_with_its_name_and_not_its_value(
 
 def test_list_of_scopes_stops_the_google_authorizer_whose_tokens_have_none(deploy: Deploy) -> None:
     with pytest.raises(ValueError, match="^ALLOWED_RESOURCE_ARNS must"):
-        deploy("jwt_auth_token_google", GOOGLE_CLIENT_ID=CLIENT_ID, ALLOWED_RESOURCE_ARNS=f"admin={ARN}")
+        deploy(
+            "jwt_auth_token_google",
+            GOOGLE_CLIENT_ID=CLIENT_ID,
+            ALLOWED_RESOURCE_ARNS=f"admin={ARN}",
+        )
 
 
 @pytest.mark.parametrize("script", ANY_KIND)
 def test_entry_may_have_512_characters(deploy: Deploy, script: str) -> None:
-    deploy(script, JWT_SECRET=SECRET, GOOGLE_CLIENT_ID=CLIENT_ID, ALLOWED_RESOURCE_ARNS=f"{LONG_ARN[:-1]},{ARN}")
+    deploy(
+        script,
+        JWT_SECRET=SECRET,
+        GOOGLE_CLIENT_ID=CLIENT_ID,
+        ALLOWED_RESOURCE_ARNS=f"{LONG_ARN[:-1]},{ARN}",
+    )
 
 
 # Rights per user.
 
-RIGHTS = f"{ARN}, admin={API}/prod/*/admin/*,read={API}/prod/GET/reports, read={API}/prod/GET/admin/log"
-ROUTES = [f"{API}/prod/{route}" for route in ("GET/api", "POST/admin/x", "GET/reports", "GET/admin/log")]
+RIGHTS = (
+    f"{ARN}, admin={API}/prod/*/admin/*,read={API}/prod/GET/reports, read={API}/prod/GET/admin/log"
+)
+ROUTES = [
+    f"{API}/prod/{route}" for route in ("GET/api", "POST/admin/x", "GET/reports", "GET/admin/log")
+]
 
 
 @pytest.mark.parametrize(
@@ -237,7 +283,9 @@ def test_token_gets_the_union_of_the_entries_for_all_and_for_its_scopes(
 ) -> None:
     authorize = deploy("jwt_auth_token", JWT_SECRET=SECRET, ALLOWED_RESOURCE_ARNS=RIGHTS)
     answer = authorize(token_event(make_jwt(scope=scope)))
-    assert [decision(answer, arn) for arn in ROUTES] == ["Allow" if mark == "Y" else "Deny" for mark in allowed]
+    assert [decision(answer, arn) for arn in ROUTES] == [
+        "Allow" if mark == "Y" else "Deny" for mark in allowed
+    ]
     assert answer["context"]["scope"] == ("" if scope is ... else scope)
 
 
@@ -257,7 +305,9 @@ def test_token_that_no_entry_is_for_is_denied_the_whole_stage_and_told_nothing_e
 
 @given(
     header=st.one_of(st.binary(max_size=60), st.just(b'{"alg":"HS256","typ":"JWT"}')),
-    payload=st.one_of(st.binary(max_size=60), st.from_regex(rb'\{"exp":[0-9e+]{1,12},"user_id":"[ -~]{0,9}"\}')),
+    payload=st.one_of(
+        st.binary(max_size=60), st.from_regex(rb'\{"exp":[0-9e+]{1,12},"user_id":"[ -~]{0,9}"\}')
+    ),
     signed=st.booleans(),
 )
 @settings(max_examples=300)
@@ -271,7 +321,13 @@ def test_no_header_or_claims_make_anything_but_a_policy_or_unauthorized(
 def test_each_decision_is_one_line(authorize: Function, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     authorize(token_event(make_jwt(user_id="new\nline")))
-    for token in ("junk", make_jwt(exp=1), make_jwt("x" * 32), make_jwt(user_id=7), make_jwt(scope="")):
+    for token in (
+        "junk",
+        make_jwt(exp=1),
+        make_jwt("x" * 32),
+        make_jwt(user_id=7),
+        make_jwt(scope=""),
+    ):
         assert not admits(authorize, token)
     assert caplog.messages == [
         "admitted: 'new\\nline'",

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.functions import SECRET, Deploy, outcome
-from support.kit import ROOT
-from support.table import DRIP, HANG, HANG_UP, FakeTable, Reply, error, fake_dynamodb
+from support.deploy import SECRET, Deploy, outcome
+from support.fake_dynamodb import DRIP, HANG, HANG_UP, FakeTable, Reply, error, fake_dynamodb
+from support.files import ROOT
 from support.tokens import SYMMETRIC, Target, aimed_at
 
 LOGOUT = 1_700_000_000  # Unix seconds
@@ -22,7 +22,10 @@ TIMEOUT = 10  # seconds that the manual gives the function
 @pytest.fixture
 def table() -> Iterator[FakeTable]:
     with fake_dynamodb() as table:
-        table.items["testuser"] = {"passwordHash": {"S": "x"}, "tokensValidFrom": {"N": str(LOGOUT)}}
+        table.items["testuser"] = {
+            "passwordHash": {"S": "x"},
+            "tokensValidFrom": {"N": str(LOGOUT)},
+        }
         yield table
 
 
@@ -55,11 +58,15 @@ def admits(target: Target, token: str) -> bool:
 def test_token_from_before_the_logout_is_refused(
     target: Target, table: FakeTable, issued: Any, valid_from: Any, admitted: bool
 ) -> None:
-    table.items["testuser"] = {} if valid_from is ... else {"tokensValidFrom": {"N": str(valid_from)}}
+    table.items["testuser"] = (
+        {} if valid_from is ... else {"tokensValidFrom": {"N": str(valid_from)}}
+    )
     assert admits(target, target.token(payload={"iat": issued})) == admitted
 
 
-def test_logout_takes_effect_at_the_next_call_and_a_later_login_is_good(target: Target, table: FakeTable) -> None:
+def test_logout_takes_effect_at_the_next_call_and_a_later_login_is_good(
+    target: Target, table: FakeTable
+) -> None:
     now = int(time.time())
     old, new = (target.token(payload={"iat": now + seconds}) for seconds in (0, 2))
     assert admits(target, old)
@@ -87,8 +94,14 @@ def test_bad_token_causes_no_read(target: Target, table: FakeTable) -> None:
 
 WRONG_VALUES: list[Any] = [
     *({"N": number} for number in ("-1", "1.5", "NaN", "1e9", "", "1" * 39)),
-    *({kind: value} for kind, value in (("S", "1700000000"), ("S", "NaN"), ("BOOL", True), ("NULL", True))),
-    *({kind: value} for kind, value in (("L", []), ("L", [{"N": "1"}]), ("M", {}), ("NS", ["1"]), ("B", "MQ=="))),
+    *(
+        {kind: value}
+        for kind, value in (("S", "1700000000"), ("S", "NaN"), ("BOOL", True), ("NULL", True))
+    ),
+    *(
+        {kind: value}
+        for kind, value in (("L", []), ("L", [{"N": "1"}]), ("M", {}), ("NS", ["1"]), ("B", "MQ=="))
+    ),
 ]
 CAPACITY = {"ConsumedCapacity": {"CapacityUnits": 1}}
 FAILURES: dict[str, Reply] = {
@@ -106,9 +119,15 @@ FAILURES: dict[str, Reply] = {
     "null": (200, b"null"),
     "a number": (200, b"1"),
     "an item that is a list": (200, json.dumps({"Item": [1], **CAPACITY}).encode()),
-    "a value that is text": (200, json.dumps({"Item": {"tokensValidFrom": "1"}, **CAPACITY}).encode()),
+    "a value that is text": (
+        200,
+        json.dumps({"Item": {"tokensValidFrom": "1"}, **CAPACITY}).encode(),
+    ),
 } | {
-    f"tokensValidFrom {value}": (200, json.dumps({"Item": {"tokensValidFrom": value}, **CAPACITY}).encode())
+    f"tokensValidFrom {value}": (
+        200,
+        json.dumps({"Item": {"tokensValidFrom": value}, **CAPACITY}).encode(),
+    )
     for value in WRONG_VALUES
 }
 
@@ -150,4 +169,9 @@ def test_table_out_of_reach_admits_nobody(deploy: Deploy, table: FakeTable, scri
 @pytest.mark.parametrize("script", SYMMETRIC)
 def test_without_a_table_boto3_is_not_imported(script: str) -> None:
     code = f"import sys, {script}; sys.exit('boto3' in sys.modules or 'concurrent.futures.thread' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={"JWT_SECRET": SECRET}).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env={"JWT_SECRET": SECRET}
+        ).returncode
+        == 0
+    )

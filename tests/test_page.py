@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
-from support.kit import ROOT
+from support.files import ROOT
 from support.tokens import google_token
 
 from demo.emulator import Stack, aws, create_user, deploy, emulator
@@ -20,7 +20,9 @@ from demo.emulator import Stack, aws, create_user, deploy, emulator
 SOURCE = (ROOT / "try.html").read_text()
 PASSWORD = "password123"
 SCRIPT = "<img src=x onerror='document.body.remove()'>"
-ALLOWED = "arn:aws:execute-api:*:*:*/prod/GET/api, admin=arn:aws:execute-api:*:*:*/prod/GET/api/admin"
+ALLOWED = (
+    "arn:aws:execute-api:*:*:*/prod/GET/api, admin=arn:aws:execute-api:*:*:*/prod/GET/api/admin"
+)
 ELSEWHERE = "http://localhost:{port}/page/try.html"
 FLAGS = "--no-sandbox --disable-lcd-text --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 GOOGLE = """window.google = { accounts: { id: { initialize(given) { Object.assign(this, given); },
@@ -33,7 +35,9 @@ expect.set_options(timeout=30_000)  # a function's first call on a busy machine
 def stacks() -> Iterator[dict[str, Stack]]:
     """Both templates on an emulator that has the page in its S3."""
     with emulator() as endpoint:
-        rest = deploy(endpoint, AllowedResourceArns=ALLOWED, AuthRateLimit="1000", AuthBurstLimit="1000")
+        rest = deploy(
+            endpoint, AllowedResourceArns=ALLOWED, AuthRateLimit="1000", AuthBurstLimit="1000"
+        )
         http = deploy(endpoint, "template_http.yaml", "access-control-http")
         create_user(endpoint, "testuser", PASSWORD)
         create_user(endpoint, SCRIPT, PASSWORD)
@@ -48,7 +52,9 @@ def stacks() -> Iterator[dict[str, Stack]]:
 def browser() -> Iterator[Browser]:
     program = shutil.which("chromium")
     if not program:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("Chromium is missing (on Debian: apt install chromium)")
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(
+            "Chromium is missing (on Debian: apt install chromium)"
+        )
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=program, args=FLAGS.split())
 
@@ -56,12 +62,19 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser, stacks: dict[str, Stack]) -> Iterator[Page]:
     """The page as `make serve` opens it; in the end, its policy was kept and its script has not failed."""
-    with browser.new_context(viewport={"width": 1280, "height": 1040}, device_scale_factor=0.8) as context:
+    with browser.new_context(
+        viewport={"width": 1280, "height": 1040}, device_scale_factor=0.8
+    ) as context:
         page = context.new_page()
         complaints: list[str] = []
         page.on("pageerror", lambda error: complaints.append(f"{error}"))
-        page.on("console", lambda said: complaints.extend([said.text] if "Security Policy" in said.text else []))
-        page.add_init_script("delete URL.parse; delete Promise.try; delete Uint8Array.fromBase64")  # as in 2023
+        page.on(
+            "console",
+            lambda said: complaints.extend([said.text] if "Security Policy" in said.text else []),
+        )
+        page.add_init_script(
+            "delete URL.parse; delete Promise.try; delete Uint8Array.fromBase64"
+        )  # as in 2023
         page.goto(link(stacks["rest"]))
         yield page
     assert complaints == []
@@ -108,7 +121,9 @@ def test_token_is_decoded_and_its_time_counts_down(page: Page) -> None:
     token = log_in(page, SCRIPT)
     expect(page.locator("#who")).to_have_text(SCRIPT)
     parts = [json.loads(base64.urlsafe_b64decode(f"{part}==")) for part in token.split(".")[:2]]
-    assert [json.loads(part) for part in page.locator("#inside").inner_text().split("\n", 1)] == parts
+    assert [
+        json.loads(part) for part in page.locator("#inside").inner_text().split("\n", 1)
+    ] == parts
     for passed, left in {"00:00": "for 59 min", "30:00": "for 29 min", "30:01": "expired"}.items():
         page.clock.fast_forward(passed)
         expect(page.get_by_role("timer")).to_contain_text(left)
@@ -119,13 +134,23 @@ def test_command_of_a_line_does_what_its_button_did(page: Page, password: str) -
     environment = os.environ | {"TOKEN": log_in(page)}
     page.get_by_label("Password").fill(password)
     page.get_by_label("Path").fill("/api/it's $HOME")
-    for button in ("With the token", "Without one", "With a forged one", "Try /api/admin", "Log in"):
+    for button in (
+        "With the token",
+        "Without one",
+        "With a forged one",
+        "Try /api/admin",
+        "Log in",
+    ):
         line = press(page, button)
         command = f"{line.locator('.command').text_content()} -s -o {os.devnull} -w '%{{http_code}}' --noproxy '*'"
         assert password not in command
-        status = subprocess.check_output(["bash", "-c", command], env=environment, input=password, text=True)
+        status = subprocess.check_output(
+            ["bash", "-c", command], env=environment, input=password, text=True
+        )
         assert status == line.locator(".outcome").text_content()
-    expect(page.get_by_role("status")).to_contain_text("This is you" if password == PASSWORD else "before is kept")
+    expect(page.get_by_role("status")).to_contain_text(
+        "This is you" if password == PASSWORD else "before is kept"
+    )
 
 
 @pytest.mark.parametrize(
@@ -141,16 +166,27 @@ def test_command_of_a_line_does_what_its_button_did(page: Page, password: str) -
         ("Log in", 401, SCRIPT, "or not with this password"),
     ],
 )
-def test_status_is_explained_as_text(page: Page, button: str, status: int, body: str, meaning: str) -> None:
-    page.route("**/prod/*", lambda route: route.fulfill(status=status, body=body, content_type="text/html"))
-    expect(press(page, button)).to_contain_text(re.compile(f"{meaning}.*{re.escape(body)}", re.DOTALL))
+def test_status_is_explained_as_text(
+    page: Page, button: str, status: int, body: str, meaning: str
+) -> None:
+    page.route(
+        "**/prod/*", lambda route: route.fulfill(status=status, body=body, content_type="text/html")
+    )
+    expect(press(page, button)).to_contain_text(
+        re.compile(f"{meaning}.*{re.escape(body)}", re.DOTALL)
+    )
 
 
 def test_bar_says_what_goes_on(page: Page) -> None:
     page.get_by_role("button", name="Close").click()
     expect(page.get_by_role("status")).to_contain_text("Nothing is open")
-    assert page.evaluate("connect[1].click(), said.textContent") == "Connect without a token: waiting …"
-    page.evaluate("connect[1].click(), send[2].click()")  # the first is given up for another, which is closed at once
+    assert (
+        page.evaluate("connect[1].click(), said.textContent")
+        == "Connect without a token: waiting …"
+    )
+    page.evaluate(
+        "connect[1].click(), send[2].click()"
+    )  # the first is given up for another, which is closed at once
     expect(page.locator("#list .outcome")).to_have_text(["1000", "1000"])
 
 
@@ -161,14 +197,21 @@ def test_logging_out_forgets_the_token(page: Page) -> None:
     expect(page.get_by_label("user_id")).to_be_focused()
     expect(page.get_by_label("Password")).to_be_empty()
     assert token.split(".")[1] not in page.content()
-    assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
+    assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [
+        0,
+        0,
+        "",
+    ]
     page.get_by_role("button", name="With the token").click()
     expect(page.get_by_role("status")).to_have_text("No token yet: log in first.")
 
 
 def test_google_is_asked_for_a_token_when_its_button_is_wanted(page: Page) -> None:
     credential = google_token()
-    page.route("https://accounts.google.com/gsi/client", lambda route: route.fulfill(body=GOOGLE % credential))
+    page.route(
+        "https://accounts.google.com/gsi/client",
+        lambda route: route.fulfill(body=GOOGLE % credential),
+    )
     expect(page.get_by_role("button", name="Try /google")).to_be_hidden()
     page.get_by_label("client id").fill("client-of-mine")
     expect(page.locator("script[src]")).to_have_count(0)
@@ -183,46 +226,71 @@ def test_google_is_asked_for_a_token_when_its_button_is_wanted(page: Page) -> No
 def test_keyboard_alone_is_enough(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 500})
     page.get_by_label("WebSocket URL").focus()
-    steps = [(2, "Enter", "POST 200"), (4, "Enter", "GET 200"), (3, "Space", 'expired one. {"message":')]
+    steps = [
+        (2, "Enter", "POST 200"),
+        (4, "Enter", "GET 200"),
+        (3, "Space", 'expired one. {"message":'),
+    ]
     for tabs, key, said in steps:
         for each in ["Tab"] * tabs + [key]:
             page.keyboard.press(each)
         expect(page.get_by_role("status")).to_contain_text(said)
-        assert page.evaluate("said.getBoundingClientRect().top > document.activeElement.getBoundingClientRect().bottom")
+        assert page.evaluate(
+            "said.getBoundingClientRect().top > document.activeElement.getBoundingClientRect().bottom"
+        )
 
 
-@pytest.mark.parametrize("opened_from", [ELSEWHERE, f"file://{ROOT}/try.html"], ids=["another host", "a file"])
-def test_http_api_is_called_from_another_origin(page: Page, stacks: dict[str, Stack], opened_from: str) -> None:
+@pytest.mark.parametrize(
+    "opened_from", [ELSEWHERE, f"file://{ROOT}/try.html"], ids=["another host", "a file"]
+)
+def test_http_api_is_called_from_another_origin(
+    page: Page, stacks: dict[str, Stack], opened_from: str
+) -> None:
     page.goto(link(stacks["http"], opened_from))
     press(page, "Log in")  # whose fields are filled in: a link within this machine is no stranger
     expect(press(page, "With the token")).to_contain_text("200")
 
 
-def test_answer_that_the_browser_hides_is_told_from_none(page: Page, stacks: dict[str, Stack]) -> None:
+def test_answer_that_the_browser_hides_is_told_from_none(
+    page: Page, stacks: dict[str, Stack]
+) -> None:
     page.goto(link(stacks["rest"], ELSEWHERE))  # the emulator's REST APIs send no CORS headers
-    expect(press(page, "Without one")).to_contain_text(re.compile(r"CORS: .*/localhost:\d+[^!]*CORS_ALLOW_ORIGIN"))
+    expect(press(page, "Without one")).to_contain_text(
+        re.compile(r"CORS: .*/localhost:\d+[^!]*CORS_ALLOW_ORIGIN")
+    )
     page.get_by_label("Invoke URL").fill("http://127.0.0.1:1")
     expect(press(page, "Without one")).to_contain_text("Nobody answers there")
 
 
 @pytest.mark.parametrize("address", ["http://example.com/prod", "ftp://127.0.0.1/prod", "prod", ""])
 def test_address_that_is_not_safe_is_not_called(page: Page, address: str) -> None:
-    for field, button, safe in [("Invoke URL", "Log in", "https"), ("WebSocket URL", "Connect without a token", "wss")]:
+    for field, button, safe in [
+        ("Invoke URL", "Log in", "https"),
+        ("WebSocket URL", "Connect without a token", "wss"),
+    ]:
         page.get_by_label(field).fill(address)
         page.get_by_role("button", name=button).click()
-        expect(page.get_by_role("status")).to_contain_text(f"{field}: enter an address with {safe}://")
+        expect(page.get_by_role("status")).to_contain_text(
+            f"{field}: enter an address with {safe}://"
+        )
         expect(page.get_by_label(field)).to_be_focused()
     expect(page.locator("#list > li")).to_have_count(0)
 
 
-@pytest.mark.parametrize("api", ["https://a.example", "https://mine@thief.example", "http://127.0.0.1.thief.example"])
-def test_no_link_fills_in_no_password_and_a_stranger_is_warned_of_before_anything_is_sent(page: Page, api: str) -> None:
+@pytest.mark.parametrize(
+    "api", ["https://a.example", "https://mine@thief.example", "http://127.0.0.1.thief.example"]
+)
+def test_no_link_fills_in_no_password_and_a_stranger_is_warned_of_before_anything_is_sent(
+    page: Page, api: str
+) -> None:
     page.goto(page.url.partition("?")[0])
     expect(page.get_by_label("Password")).to_be_empty()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(f"{page.url}?api={api}/prod")
-    expect(page.locator("#warning")).to_contain_text(f"names {api.replace('mine@', '')}: enter a password only if")
+    expect(page.locator("#warning")).to_contain_text(
+        f"names {api.replace('mine@', '')}: enter a password only if"
+    )
     expect(page.get_by_label("Password")).to_be_empty()
     assert len(asked) == 1
 
@@ -230,7 +298,9 @@ def test_no_link_fills_in_no_password_and_a_stranger_is_warned_of_before_anythin
 def test_hashes_of_the_policy_are_those_of_style_and_script() -> None:
     for tag, content in re.findall(r"<(style|script)\b[^>]*>(.*?)</\1>", SOURCE, re.DOTALL):
         hashed = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-        assert f"{tag}-src 'sha256-{hashed}'" in SOURCE, f"the policy of try.html needs {tag}-src 'sha256-{hashed}'"
+        assert f"{tag}-src 'sha256-{hashed}'" in SOURCE, (
+            f"the policy of try.html needs {tag}-src 'sha256-{hashed}'"
+        )
 
 
 @pytest.mark.parametrize("width", [320, 390, 1280])

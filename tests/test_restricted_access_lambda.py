@@ -6,14 +6,17 @@ import time
 from typing import Any
 
 import pytest
+from support.deploy import Deploy
 from support.events import documented
-from support.functions import Deploy
 
 CALLERS: dict[str, tuple[Any, str | None]] = {
     "REST API": (documented("proxy_rest_api"), "testuser"),
     "HTTP API, payload 1.0": (documented("proxy_http_api_1_0"), "testuser"),
     "HTTP API, payload 2.0": (documented("proxy_http_api_2_0"), "testuser"),
-    "payload 2.0, Google": ({"requestContext": {"authorizer": {"lambda": {"sub": "Zoë\n"}}}}, "Zoë\n"),
+    "payload 2.0, Google": (
+        {"requestContext": {"authorizer": {"lambda": {"sub": "Zoë\n"}}}},
+        "Zoë\n",
+    ),
     "WebSocket API": (documented("proxy_websocket_message"), "testuser"),
     "function URL": (documented("function_url"), None),
     "console test": (documented("console_test"), None),
@@ -34,7 +37,9 @@ def test_answers_the_time_and_the_caller(
     assert caplog.record_tuples == [("root", logging.INFO, f"answered: {caller!r}")]
 
 
-@pytest.mark.parametrize("origin", [" ", "app.example.com", "https://a.example/path", "https://a, https://b", "* "])
+@pytest.mark.parametrize(
+    "origin", [" ", "app.example.com", "https://a.example/path", "https://a, https://b", "* "]
+)
 def test_bad_origin_stops_the_function(deploy: Deploy, origin: str) -> None:
     with pytest.raises(ValueError, match="^CORS_ALLOW_ORIGIN must "):
         deploy("restricted_access_lambda", CORS_ALLOW_ORIGIN=origin)

@@ -14,19 +14,23 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from support.alone import RUNTIME, Lambda, linked, packages, started
+from support.deploy import ARN, CLIENT_ID, CONNECT_ARN, SECRET, WATCH
 from support.events import KINDS, connect_event, documented, proxy_event, token_event
-from support.functions import ARN, CLIENT_ID, CONNECT_ARN, SECRET, WATCH
-from support.google import certificate, private_key
-from support.kit import HANDLERS, LAYERS
-from support.loopback import QuietHandler, listening
-from support.policies import decision
-from support.table import AWS, fake_dynamodb
+from support.fake_dynamodb import AWS, fake_dynamodb
+from support.fake_google import certificate, private_key
+from support.files import HANDLERS, LAYERS
+from support.http_server import QuietHandler, listening
+from support.iam import decision
+from support.runtime_api import RUNTIME, Lambda, linked, packages, started
 from support.tokens import google_token, make_jwt
 
 PASSWORD = "correct horse battery staple"  # of the documented events
 FORGED = make_jwt("another-secret-of-32-bytes-or-more!")
-SETTINGS = AWS | {"JWT_SECRET": SECRET, "GOOGLE_CLIENT_ID": CLIENT_ID, "USER_CREDENTIALS_TABLE_NAME": "users"}
+SETTINGS = AWS | {
+    "JWT_SECRET": SECRET,
+    "GOOGLE_CLIENT_ID": CLIENT_ID,
+    "USER_CREDENTIALS_TABLE_NAME": "users",
+}
 LOGINS = ["proxy_rest_login", "proxy_http_api_1_0", "proxy_http_api_2_0", "function_url"]
 DAY = timedelta(days=1)
 WATCH.guards(PASSWORD, SECRET, FORGED)
@@ -64,7 +68,11 @@ def log_of(function: Lambda) -> list[str]:
 def refused(answer: tuple[str, dict[str, Any]]) -> bool:
     """Tell whether an answer is what API Gateway takes for a 401."""
     kind, content = answer
-    return (kind, content["errorMessage"], content["errorType"]) == ("error", "Unauthorized", "Exception")
+    return (kind, content["errorMessage"], content["errorType"]) == (
+        "error",
+        "Unauthorized",
+        "Exception",
+    )
 
 
 @pytest.fixture
@@ -82,7 +90,10 @@ def google(tmp_path: Path) -> Iterator[dict[str, str]]:
             self.end_headers()
             with tls.wrap_socket(self.connection, server_side=True) as tunnel:
                 tunnel.recv(65536)
-                tunnel.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(certificates) + certificates)
+                tunnel.sendall(
+                    b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(certificates)
+                    + certificates
+                )
 
     with listening(Proxy) as address:
         yield {"HTTPS_PROXY": f"http://{address}", "REQUESTS_CA_BUNDLE": str(pem)}
@@ -92,8 +103,12 @@ def host_certificate(host: str) -> bytes:
     """Return a self-signed certificate for a host and its key, in PEM."""
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
     key, now = private_key(host), datetime.now(UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + DAY)
-    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+    builder = x509.CertificateBuilder(
+        name, name, key.public_key(), x509.random_serial_number(), now, now + DAY
+    )
+    builder = builder.add_extension(
+        x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False
+    )
     signed = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
     return signed + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
@@ -102,7 +117,11 @@ def host_certificate(host: str) -> bytes:
     ("script", "token", "context"),
     [
         ("jwt_auth_token", make_jwt(scope="read"), {"user_id": "testuser", "scope": "read"}),
-        ("jwt_auth_token_google", google_token(sub="108", email="a@b.example"), {"sub": "108", "email": "a@b.example"}),
+        (
+            "jwt_auth_token_google",
+            google_token(sub="108", email="a@b.example"),
+            {"sub": "108", "email": "a@b.example"},
+        ),
     ],
 )
 def test_authorizer_answers_every_kind_of_rest_and_http_api(
@@ -112,20 +131,34 @@ def test_authorizer_answers_every_kind_of_rest_and_http_api(
     principal, *_ = context.values()
     for make in KINDS.values():
         kind, answer = function.invoke(make(f"Bearer {token}", ARN))
-        assert (kind, answer["principalId"], decision(answer, ARN)) == ("response", principal, "Allow")
+        assert (kind, answer["principalId"], decision(answer, ARN)) == (
+            "response",
+            principal,
+            "Allow",
+        )
         assert answer["context"] == context | {"authorized": True}
         assert refused(function.invoke(make(f"Bearer {token[:-8]}", ARN)))
-    assert [line.split(":")[0] for line in log_of(function)] == ["INFO admitted", "INFO refused"] * len(KINDS)
+    assert [line.split(":")[0] for line in log_of(function)] == [
+        "INFO admitted",
+        "INFO refused",
+    ] * len(KINDS)
 
 
 def test_websocket_authorizer_answers_connect(start: Start) -> None:
     function = start("jwt_auth_token_websocket", JWT_SECRET=SECRET)
     kind, answer = function.invoke(connect_event(query={"access_token": make_jwt()}))
-    assert (kind, answer["principalId"], decision(answer, CONNECT_ARN)) == ("response", "testuser", "Allow")
+    assert (kind, answer["principalId"], decision(answer, CONNECT_ARN)) == (
+        "response",
+        "testuser",
+        "Allow",
+    )
     assert answer["context"] == {"userId": "testuser", "scope": "", "authorized": True}
     assert refused(function.invoke(connect_event(headers={"Authorization": FORGED})))
     assert function.invoke(token_event(make_jwt()))[1]["errorType"] == "RuntimeError"
-    assert log_of(function)[:2] == ["INFO admitted: 'testuser'", "INFO refused: InvalidSignatureError"]
+    assert log_of(function)[:2] == [
+        "INFO admitted: 'testuser'",
+        "INFO refused: InvalidSignatureError",
+    ]
 
 
 @pytest.mark.parametrize("script", ["jwt_auth_token", "jwt_auth_token_websocket"])
@@ -137,7 +170,10 @@ def test_authorizer_looks_the_user_up(start: Start, script: str) -> None:
         assert function.invoke(event)[0] == "response"
         table.items.clear()
         assert refused(function.invoke(event))
-    assert log_of(function) == ["INFO admitted: 'testuser'", "INFO refused: no such user, or logged out"]
+    assert log_of(function) == [
+        "INFO admitted: 'testuser'",
+        "INFO refused: no such user, or logged out",
+    ]
 
 
 def test_login_answers_every_kind_of_api(start: Start) -> None:
@@ -149,8 +185,14 @@ def test_login_answers_every_kind_of_api(start: Start) -> None:
             kind, answer = login.invoke(documented(name))
             assert (kind, answer["statusCode"]) == ("response", 200)
             WATCH.guards(json.loads(answer["body"])["token"])
-        bad = [login.invoke(proxy_event(body)) for body in ("", '{"user_id": "nobody", "password": "\\u0000"}')]
-    assert [(kind, answer["statusCode"]) for kind, answer in bad] == [("response", 400), ("response", 401)]
+        bad = [
+            login.invoke(proxy_event(body))
+            for body in ("", '{"user_id": "nobody", "password": "\\u0000"}')
+        ]
+    assert [(kind, answer["statusCode"]) for kind, answer in bad] == [
+        ("response", 400),
+        ("response", 401),
+    ]
     refusals = ["INFO refused: not a login request", "INFO refused: unknown user"]
     assert log_of(login) == ["INFO admitted: 'testuser'"] * len(LOGINS) + refusals
 
@@ -158,12 +200,18 @@ def test_login_answers_every_kind_of_api(start: Start) -> None:
 def test_protected_endpoint_names_the_caller(start: Start) -> None:
     function = start("restricted_access_lambda")
     kind, answer = function.invoke({"requestContext": {"authorizer": {"principalId": "Zoë"}}})
-    assert (kind, answer["statusCode"], json.loads(answer["body"])["caller"]) == ("response", 200, "Zoë")
+    assert (kind, answer["statusCode"], json.loads(answer["body"])["caller"]) == (
+        "response",
+        200,
+        "Zoë",
+    )
     assert log_of(function) == ["INFO answered: 'Zoë'"]
 
 
 def test_google_out_of_reach_is_an_error_of_ours(start: Start) -> None:
-    function = start("jwt_auth_token_google", GOOGLE_CLIENT_ID=CLIENT_ID, HTTPS_PROXY="http://127.0.0.1:1")
+    function = start(
+        "jwt_auth_token_google", GOOGLE_CLIENT_ID=CLIENT_ID, HTTPS_PROXY="http://127.0.0.1:1"
+    )
     kind, answer = function.invoke(token_event(f"Bearer {google_token()}"))
     assert (kind, answer["errorType"]) == ("error", "RuntimeError")
     assert log_of(function) == ["ERROR certificates not fetched: ProxyError"]

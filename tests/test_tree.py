@@ -6,12 +6,25 @@ import sys
 from collections import defaultdict
 
 import pytest
-from support.functions import WATCH
-from support.kit import HANDLERS, ROOT, environment
+from support.deploy import WATCH
+from support.files import HANDLERS, ROOT, environment
 
 SCRIPTS = [*HANDLERS, "create_password"]
-SHORT = ["jwt_auth_token", "jwt_create_token", "restricted_access_lambda"]  # what template_http.yaml deploys
-HEADINGS = ["Environment", "Layer", "Permissions", "Answers", "Token source", "Caching", "Rotation", "Version"]
+SHORT = [
+    "jwt_auth_token",
+    "jwt_create_token",
+    "restricted_access_lambda",
+]  # what template_http.yaml deploys
+HEADINGS = [
+    "Environment",
+    "Layer",
+    "Permissions",
+    "Answers",
+    "Token source",
+    "Caching",
+    "Rotation",
+    "Version",
+]
 PACKAGES = {"jwt", "bcrypt", "boto3", "botocore", "google", "requests"}
 
 
@@ -43,22 +56,36 @@ def test_what_has_the_same_name_in_two_handlers_is_the_same_letter_for_letter() 
     sources = defaultdict(set)
     for script in HANDLERS:
         body = ast.parse(source(script)).body
-        for node in [*body, *(inner for outer in body if isinstance(outer, ast.If) for inner in outer.body)]:
+        for node in [
+            *body,
+            *(inner for outer in body if isinstance(outer, ast.If) for inner in outer.body),
+        ]:
             text = ast.get_source_segment(source(script), node) or ""
             if isinstance(node, ast.FunctionDef | ast.Assign | ast.AnnAssign | ast.If):
-                name = text.splitlines()[0] if isinstance(node, ast.If) else re.split(r" = |: |\(", text)[0]
+                name = (
+                    text.splitlines()[0]
+                    if isinstance(node, ast.If)
+                    else re.split(r" = |: |\(", text)[0]
+                )
                 sources[name].add(text)
     assert {"def presented_token", "COMPACT_JWS", "timeouts"} <= set(sources)
-    assert not [name for name, versions in sources.items() if len(versions) > 1 and not name.startswith(own)]
+    assert not [
+        name for name, versions in sources.items() if len(versions) > 1 and not name.startswith(own)
+    ]
 
 
 @pytest.mark.parametrize("script", HANDLERS)
-def test_manual_has_its_headings_in_the_fixed_order_and_ends_with_the_version_of_the_changelog(script: str) -> None:
+def test_manual_has_its_headings_in_the_fixed_order_and_ends_with_the_version_of_the_changelog(
+    script: str,
+) -> None:
     headings = re.findall(rf"^({'|'.join(HEADINGS)})\b", manual(script), re.MULTILINE)
     assert headings == [heading for heading in HEADINGS if heading in headings]
     assert {"Environment", "Layer", "Permissions", "Answers", "Caching"} <= set(headings)
     version = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
-    assert manual(script).splitlines()[-1] == f"Version      {version} (CHANGELOG.md says what changed)"
+    assert (
+        manual(script).splitlines()[-1]
+        == f"Version      {version} (CHANGELOG.md says what changed)"
+    )
 
 
 @pytest.mark.parametrize("script", HANDLERS)
@@ -90,4 +117,9 @@ def test_nothing_secret_was_said_in_the_whole_run() -> None:
     if not WATCH.said:
         pytest.skip("no handler was deployed in this run")
     assert WATCH.secrets
-    assert not [f"{secret} by {who}" for who, text in WATCH.said for secret in WATCH.secrets if secret in text]
+    assert not [
+        f"{secret} by {who}"
+        for who, text in WATCH.said
+        for secret in WATCH.secrets
+        if secret in text
+    ]

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from support.functions import ARN, CONNECT_ARN, WATCH
+from support.deploy import ARN, CONNECT_ARN, WATCH
 
 EVENTS = Path(__file__).parent.parent / "events"
 
@@ -22,15 +22,28 @@ def request_event(token: Any, method_arn: str = ARN) -> dict[str, Any]:
     """Return the event of a REST API's REQUEST authorizer."""
     several = {"Host": ["api.example.com"], "Authorization": [token]}
     single = {name: values[-1] for name, values in several.items()}
-    event = {"type": "REQUEST", "methodArn": method_arn, "headers": single, "multiValueHeaders": several}
+    event = {
+        "type": "REQUEST",
+        "methodArn": method_arn,
+        "headers": single,
+        "multiValueHeaders": several,
+    }
     return event | {"queryStringParameters": None, "requestContext": {"stage": "prod"}}
 
 
 def http_event(version: str, token: Any, route_arn: str = ARN) -> dict[str, Any]:
     """Return the event of an HTTP API's authorizer, of payload version 1.0 or 2.0."""
-    event = {"version": version, "type": "REQUEST", "headers": {"host": "api.example.com", "authorization": token}}
+    event = {
+        "version": version,
+        "type": "REQUEST",
+        "headers": {"host": "api.example.com", "authorization": token},
+    }
     if version == "1.0":
-        return event | {"methodArn": route_arn, "identitySource": token, "authorizationToken": token}
+        return event | {
+            "methodArn": route_arn,
+            "identitySource": token,
+            "authorizationToken": token,
+        }
     return event | {"routeArn": route_arn, "identitySource": [token]}
 
 
@@ -44,13 +57,26 @@ KINDS: dict[str, Callable[[Any, str], dict[str, Any]]] = {
 
 def connect_event(headers: Any = None, query: Any = None) -> dict[str, Any]:
     """Return the event of a WebSocket API's $connect authorizer."""
-    event = {"type": "REQUEST", "methodArn": CONNECT_ARN, "headers": headers, "queryStringParameters": query}
-    return event | {"requestContext": {"routeKey": "$connect", "eventType": "CONNECT", "stage": "prod"}}
+    event = {
+        "type": "REQUEST",
+        "methodArn": CONNECT_ARN,
+        "headers": headers,
+        "queryStringParameters": query,
+    }
+    return event | {
+        "requestContext": {"routeKey": "$connect", "eventType": "CONNECT", "stage": "prod"}
+    }
 
 
 def proxy_event(body: Any, **changes: Any) -> dict[str, Any]:
     """Return the event of a REST API's Lambda proxy integration."""
-    event = {"httpMethod": "POST", "path": "/auth", "headers": None, "body": body, "isBase64Encoded": False}
+    event = {
+        "httpMethod": "POST",
+        "path": "/auth",
+        "headers": None,
+        "body": body,
+        "isBase64Encoded": False,
+    }
     return event | changes
 
 

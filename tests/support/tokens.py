@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
+from support.deploy import CLIENT_ID, SECRET, WATCH, Deploy, Function
 from support.events import connect_event, token_event
-from support.functions import CLIENT_ID, SECRET, WATCH, Deploy, Function
-from support.google import rs256, serving
+from support.fake_google import rs256, serving
 
 ISSUER, AUDIENCE = "https://issuer.example", "https://api.example"
 SYMMETRIC = ["jwt_auth_token", "jwt_auth_token_websocket"]
@@ -36,8 +36,18 @@ def claims(**changes: Any) -> dict[str, Any]:
 def google_claims(**changes: Any) -> dict[str, Any]:
     """Return the claims of a good ID token with changes; a change to ... leaves the claim out."""
     now = int(time.time())
-    good = {"iss": "https://accounts.google.com", "azp": CLIENT_ID, "aud": CLIENT_ID, "iat": now, "exp": now + 3600}
-    good |= {"sub": "110169484474386276334", "email": "testuser@example.com", "email_verified": True}
+    good = {
+        "iss": "https://accounts.google.com",
+        "azp": CLIENT_ID,
+        "aud": CLIENT_ID,
+        "iat": now,
+        "exp": now + 3600,
+    }
+    good |= {
+        "sub": "110169484474386276334",
+        "email": "testuser@example.com",
+        "email_verified": True,
+    }
     return changed(good, changes)
 
 
@@ -109,8 +119,14 @@ def hs(key: str | bytes, digest: str = "sha256") -> Sign:
 def aimed_at(script: str, deploy: Deploy, **environment: str) -> Iterator[Target]:
     """Deploy an authorizer that checks issuer and audience, with more settings if wanted."""
     if script in SYMMETRIC:
-        function = deploy(script, JWT_SECRET=SECRET, JWT_ISSUER=ISSUER, JWT_AUDIENCE=AUDIENCE, **environment)
-        event = token_event if script == "jwt_auth_token" else lambda token: connect_event({"Authorization": token})
+        function = deploy(
+            script, JWT_SECRET=SECRET, JWT_ISSUER=ISSUER, JWT_AUDIENCE=AUDIENCE, **environment
+        )
+        event = (
+            token_event
+            if script == "jwt_auth_token"
+            else lambda token: connect_event({"Authorization": token})
+        )
         yield Target(function, event, HS256, claims(iss=ISSUER, aud=AUDIENCE), hs(SECRET))
         return
     with serving("key-1") as endpoint:

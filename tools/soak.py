@@ -1,6 +1,6 @@
 """Sends a bounded mix of good and bad requests through the deployed kit, and counts the wrong decisions: `make soak`.
 
-    python tests/soak.py [--requests 2400]
+    python tools/soak.py [--requests 2400]
 
 Deploys template.yaml to the emulator, with authorizer caching on and off, and template_http.yaml, and sends a third of
 the requests to each: first all is well, then the table of users is gone, then it is back. Prints statuses and latency
@@ -15,14 +15,12 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
-from pathlib import Path
 from typing import NamedTuple
 
 import requests
-from support.functions import SECRET
+from support.deploy import SECRET
 from support.tokens import jws, make_jwt
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
 from demo.emulator import Stack, aws, create_user, deploy, emulator
 
 STACKS = {  # template, and for how many seconds an authorizer's answer is remembered
@@ -62,7 +60,9 @@ def main() -> int:
         parser.error("REQUESTS must be 1 or more: there is nothing to send")
     with emulator() as endpoint:
         stacks = [
-            deploy(endpoint, template, name, UserTableName=name, ReauthorizeEvery=seconds, **PARAMETERS)
+            deploy(
+                endpoint, template, name, UserTableName=name, ReauthorizeEvery=seconds, **PARAMETERS
+            )
             for name, (template, seconds) in STACKS.items()
         ]
         share = options.requests / len(stacks)
@@ -101,8 +101,18 @@ def calls(refused: int) -> list[Request]:
         Request("good token, another route", 200, "/api/other/thing", good),
         Request("token of another user", 200, "/api", f"bearer {make_jwt(user_id='another')}"),
         Request("expired token", refused, "/api", f"Bearer {make_jwt(exp=1)}"),
-        Request("token of another secret", refused, "/api", f"Bearer {make_jwt('another-secret-of-32-bytes-or-more')}"),
-        Request("token with its payload changed", refused, "/api", f"{header}.{payload[:-2]}xx.{signature}"),
+        Request(
+            "token of another secret",
+            refused,
+            "/api",
+            f"Bearer {make_jwt('another-secret-of-32-bytes-or-more')}",
+        ),
+        Request(
+            "token with its payload changed",
+            refused,
+            "/api",
+            f"{header}.{payload[:-2]}xx.{signature}",
+        ),
         Request("token without a signature", refused, "/api", f"{header}.{payload}."),
         Request("alg none", refused, "/api", f"Bearer {unsigned}"),
         Request("no token at all but text", refused, "/api", "Basic dGVzdHVzZXI6cGFzc3dvcmQxMjM="),
@@ -117,7 +127,11 @@ def logins(failed: int) -> list[Request]:
         ("login", failed or 200, '{"user_id": "testuser", "password": "password123"}'),
         ("wrong password", failed or 401, '{"user_id": "testuser", "password": "wrong"}'),
         ("unknown user", failed or 401, '{"user_id": "nobody", "password": "password123"}'),
-        ("over-long password", failed or 401, f'{{"user_id": "testuser", "password": "{"x" * 5000}"}}'),
+        (
+            "over-long password",
+            failed or 401,
+            f'{{"user_id": "testuser", "password": "{"x" * 5000}"}}',
+        ),
         ("login that is not JSON", 400, "user_id=testuser"),
         ("login with a number", 400, '{"user_id": 7, "password": 7}'),
         ("login nested 20,000 deep", 400, "[" * 20_000),
@@ -132,7 +146,9 @@ def send(stack: Stack, batch: list[Request]) -> list[Outcome]:
     def outcome(request: Request) -> Outcome:
         start, method = time.monotonic(), "GET" if request.body is None else "POST"
         headers = {"Authorization": request.authorization}  # which is not sent where it is None
-        answer = requests.request(method, stack.api + request.path, headers=headers, data=request.body, timeout=60)
+        answer = requests.request(
+            method, stack.api + request.path, headers=headers, data=request.body, timeout=60
+        )
         return request, answer.status_code, time.monotonic() - start
 
     with ThreadPoolExecutor(20) as pool:
@@ -143,9 +159,14 @@ def report(outcomes: list[Outcome]) -> int:
     """Print what happened, and return 1 if a decision was wrong."""
     kinds = Counter((request.kind, request.expected, status) for request, status, _ in outcomes)
     for (kind, expected, status), count in sorted(kinds.items()):
-        print(f"{count:6} {status}  {kind}" + ("" if status == expected else f"  WRONG: should be {expected}"))
+        print(
+            f"{count:6} {status}  {kind}"
+            + ("" if status == expected else f"  WRONG: should be {expected}")
+        )
     for path in ("/auth", "/api"):
-        took = sorted(seconds for request, _, seconds in outcomes if request.path.startswith(path)) or [0.0]
+        took = sorted(
+            seconds for request, _, seconds in outcomes if request.path.startswith(path)
+        ) or [0.0]
         at = [f"p{n} {took[(len(took) - 1) * n // 100] * 1000:.0f} ms" for n in (50, 95, 99, 100)]
         print(f"{path}: {', '.join(at)}")
     wrong = sum(count for (_, expected, status), count in kinds.items() if status != expected)

@@ -18,5 +18,7 @@ def environment(script: str) -> set[str]:
     """Return the environment variables that a script reads, as its source says."""
     source = (ROOT / f"{script}.py").read_text()
     reads = re.findall(r'os\.environ(?:\.get\(|\[)"?(\w+)', source)
-    assert len(reads) == source.count("os.environ"), f"{script}.py reads the environment in a way not followed here"
+    assert len(reads) == source.count("os.environ"), (
+        f"{script}.py reads the environment in a way not followed here"
+    )
     return {*reads, *re.findall(r'signing_secret\("(\w+)"\)', source)} - {"name"}

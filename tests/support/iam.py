@@ -24,5 +24,8 @@ def concerns(statement: dict[str, Any], method_arn: str) -> bool:
 
 def iam_match(pattern: str, text: str) -> bool:
     """Tell whether a pattern in which only * and ? are wildcards matches a whole text."""
-    parts = (".*" if part == "*" else "." if part == "?" else re.escape(part) for part in re.split(r"([*?])", pattern))
+    parts = (
+        ".*" if part == "*" else "." if part == "?" else re.escape(part)
+        for part in re.split(r"([*?])", pattern)
+    )
     return re.fullmatch("".join(parts), text, re.DOTALL) is not None

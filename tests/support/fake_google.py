@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from support.loopback import QuietHandler, listening
+from support.http_server import QuietHandler, listening
 
 
 @functools.cache
@@ -23,11 +23,25 @@ def private_key(kid: str) -> rsa.RSAPrivateKey:
 @functools.cache
 def certificate(kid: str) -> str:
     """Return the self-signed certificate of a key id, in PEM."""
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "federated-signon.system.gserviceaccount.com")])
+    name = x509.Name(
+        [
+            x509.NameAttribute(
+                x509.NameOID.COMMON_NAME, "federated-signon.system.gserviceaccount.com"
+            )
+        ]
+    )
     today = datetime.now(UTC)
-    builder = x509.CertificateBuilder(name, name, private_key(kid).public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(today - timedelta(days=1)).not_valid_after(today + timedelta(days=14))
-    return builder.sign(private_key(kid), hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+    builder = x509.CertificateBuilder(
+        name, name, private_key(kid).public_key(), x509.random_serial_number()
+    )
+    builder = builder.not_valid_before(today - timedelta(days=1)).not_valid_after(
+        today + timedelta(days=14)
+    )
+    return (
+        builder.sign(private_key(kid), hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+        .decode()
+    )
 
 
 def rs256(kid: str, signed: bytes) -> bytes:
@@ -41,7 +55,9 @@ class Endpoint:
 
     url: str = ""
     status: int = 200
-    headers: dict[str, str] = field(default_factory=lambda: {"Cache-Control": "public, max-age=3600"})
+    headers: dict[str, str] = field(
+        default_factory=lambda: {"Cache-Control": "public, max-age=3600"}
+    )
     body: str = ""
     down: bool = False  # hangs up without a word
     fetches: int = 0

@@ -44,17 +44,32 @@ VERIFY = "id_token.verify_oauth2_token(google_token, {}, client_id)"
 KINDS = ("REST TOKEN", "REST REQUEST", "HTTP 1.0", "HTTP 2.0")
 PASSWORDS = ("user with scope", "wrong password", "unknown user")
 CALLS = {
-    **{f"HS256 call, {kind}": Timed(JWT, f"import {JWT}", CALL.format(JWT, kind)) for kind in KINDS},
+    **{
+        f"HS256 call, {kind}": Timed(JWT, f"import {JWT}", CALL.format(JWT, kind)) for kind in KINDS
+    },
     "bare PyJWT": Timed(JWT, "import jwt", PYJWT),
     "HS256 call that looks the user up": Timed(LOGIN, f"import {JWT}", CALL.format(JWT, JWT)),
-    "HS256 call, and a bare get_item": Timed(JWT, GET_ITEM, f"dynamodb.get_item(**wanted); {CALL.format(JWT, JWT)}"),
-    "Google call": Timed(
-        GOOGLE, f"import {GOOGLE}; {GOOGLE}.CERTIFICATES_URL = certificates_url", CALL.format(GOOGLE, GOOGLE)
+    "HS256 call, and a bare get_item": Timed(
+        JWT, GET_ITEM, f"dynamodb.get_item(**wanted); {CALL.format(JWT, JWT)}"
     ),
-    "verify_oauth2_token, keys in memory": Timed(GOOGLE, HELD, VERIFY.format("lambda url, method: answer")),
-    "verify_oauth2_token as it comes": Timed(GOOGLE, AS_IT_COMES, VERIFY.format("requests.Request()")),
-    **{f"login, {who}": Timed(LOGIN, f"import {LOGIN}", CALL.format(LOGIN, who)) for who in PASSWORDS},
-    "bcrypt.checkpw": Timed(LOGIN, "import bcrypt", "bcrypt.checkpw(b'password123', stored.encode())"),
+    "Google call": Timed(
+        GOOGLE,
+        f"import {GOOGLE}; {GOOGLE}.CERTIFICATES_URL = certificates_url",
+        CALL.format(GOOGLE, GOOGLE),
+    ),
+    "verify_oauth2_token, keys in memory": Timed(
+        GOOGLE, HELD, VERIFY.format("lambda url, method: answer")
+    ),
+    "verify_oauth2_token as it comes": Timed(
+        GOOGLE, AS_IT_COMES, VERIFY.format("requests.Request()")
+    ),
+    **{
+        f"login, {who}": Timed(LOGIN, f"import {LOGIN}", CALL.format(LOGIN, who))
+        for who in PASSWORDS
+    },
+    "bcrypt.checkpw": Timed(
+        LOGIN, "import bcrypt", "bcrypt.checkpw(b'password123', stored.encode())"
+    ),
 }
 
 # The same as a handler, as one would write it in a hurry, below the handler's own import statements.
@@ -71,7 +86,9 @@ DECODE = 'jwt.decode(token, os.environ["JWT_SECRET"], algorithms=["HS256"])'
 FETCH = "lambda url, method: SimpleNamespace(status=200, data=requests.get(CERTIFICATES_URL, timeout=5).content)"
 NAIVE = {
     JWT: NAIVE_AUTHORIZER.format(token='event["authorizationToken"]', claims=DECODE),
-    "jwt_auth_token_websocket": NAIVE_AUTHORIZER.format(token='event["headers"]["Authorization"]', claims=DECODE),
+    "jwt_auth_token_websocket": NAIVE_AUTHORIZER.format(
+        token='event["headers"]["Authorization"]', claims=DECODE
+    ),
     GOOGLE: NAIVE_AUTHORIZER.format(
         token='event["authorizationToken"]',
         claims=f'verify_oauth2_token(token, {FETCH}, os.environ["GOOGLE_CLIENT_ID"])',

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from support.kit import ROOT
+from support.files import ROOT
 
 SECRET = "s3cr3t-that-signs-tokens-0123456789abcdef"
 PREVIOUS = "s3cr3t-of-last-month-fedcba9876543210abcd"
@@ -21,7 +21,16 @@ ARN = f"{API}/prod/GET/api"
 CONNECT_ARN = f"{API}/prod/$connect"
 
 # What pytest and the coverage of subprocesses need; everything else is what the test gives.
-KEPT = {"PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "SSL_CERT_FILE", "PYTEST_CURRENT_TEST", "PYTEST_VERSION"}
+KEPT = {
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "LANG",
+    "LC_ALL",
+    "SSL_CERT_FILE",
+    "PYTEST_CURRENT_TEST",
+    "PYTEST_VERSION",
+}
 
 
 class Watch(logging.Handler):
@@ -42,7 +51,11 @@ class Watch(logging.Handler):
         """Note texts that are secret; of a token, the payload and the signature."""
         for secret in secrets:
             parts = secret.removeprefix("Bearer ").split(".")
-            self.secrets.update(part for part in (parts[1:] if len(parts) == 3 else [secret]) if len(set(part)) >= 10)
+            self.secrets.update(
+                part
+                for part in (parts[1:] if len(parts) == 3 else [secret])
+                if len(set(part)) >= 10
+            )
 
 
 WATCH = Watch()
@@ -54,7 +67,10 @@ def heard(who: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        WATCH.hears(who, f"{error!r} {error.__cause__!r} {None if error.__suppress_context__ else error.__context__!r}")
+        WATCH.hears(
+            who,
+            f"{error!r} {error.__cause__!r} {None if error.__suppress_context__ else error.__context__!r}",
+        )
         raise
 
 
@@ -68,7 +84,9 @@ class Function:
         with heard(self.module.__name__):
             answer = self.module.lambda_handler(json.loads(json.dumps(event)), None)
             sent = json.loads(json.dumps(answer, ensure_ascii=False).encode())
-        WATCH.hears(self.module.__name__, json.dumps(without_issued_token(sent), ensure_ascii=False))
+        WATCH.hears(
+            self.module.__name__, json.dumps(without_issued_token(sent), ensure_ascii=False)
+        )
         return sent
 
 

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from support.kit import HANDLERS, ROOT
+from support.files import HANDLERS, ROOT
 
 # -k picks what concerns the script, by the names of modules and parameters.
 CONFIGURATION = """[cosmic-ray]
@@ -24,9 +24,13 @@ def main(scripts: list[str]) -> None:
     """Try every mutant of these scripts, or of all."""
     with tempfile.TemporaryDirectory() as folder:
         kit = Path(folder, "kit")
-        shutil.copytree(ROOT, kit, ignore=shutil.ignore_patterns(".*", "layers", "packaged", "__pycache__"))
+        shutil.copytree(
+            ROOT, kit, ignore=shutil.ignore_patterns(".*", "layers", "packaged", "__pycache__")
+        )
         for script in scripts or ["create_password", *HANDLERS]:
-            settings = CONFIGURATION.format(script=script, shared=SHARED, python=ROOT / ".venv/bin/python")
+            settings = CONFIGURATION.format(
+                script=script, shared=SHARED, python=ROOT / ".venv/bin/python"
+            )
             Path(folder, "settings.toml").write_text(settings)
             for command in ("init ../settings.toml", "exec ../settings.toml"):
                 run(kit, "cosmic-ray", *command.split(), f"../{script}.sqlite")

@@ -1,6 +1,6 @@
 """What the handlers cost, as ratios to what anybody would have to pay for the same: `make bench`.
 
-    python tests/bench.py [--check]
+    python tools/bench.py [--check]
 
 Times are CPU time of the process that does the work: what the network takes comes on top. What is compared runs in
 turns, round by round, in the same run; a ratio is the median of the rounds' ratios. Every piece of code runs under an
@@ -28,16 +28,23 @@ from typing import Any, NamedTuple
 
 import bcrypt
 from bench_code import CALLS, COLD, FACTS, LOGGING, NAIVE, Timed
-from support.alone import packages
+from support.deploy import ARN, CLIENT_ID, SECRET
 from support.events import KINDS, connect_event, proxy_event, token_event
-from support.functions import ARN, CLIENT_ID, SECRET
-from support.google import certificate, serving
-from support.kit import HANDLERS, ROOT
-from support.table import fake_dynamodb
+from support.fake_dynamodb import fake_dynamodb
+from support.fake_google import certificate, serving
+from support.files import HANDLERS, ROOT
+from support.runtime_api import packages
 from support.tokens import google_token, make_jwt
 
 ROUNDS = 11
-PYTHON = [sys.executable, "-S", "-s", "-B", "-W", "ignore"]  # no site-packages, and no bytecode is left behind
+PYTHON = [
+    sys.executable,
+    "-S",
+    "-s",
+    "-B",
+    "-W",
+    "ignore",
+]  # no site-packages, and no bytecode is left behind
 LOGGER = "logger = logging.getLogger()\nlogger.setLevel(logging.INFO)\n"
 LINE = "| {:33} | {:35} | {:>5} | {:>7} | {:>8} | {:>10} |"
 PASSWORD = "password123"
@@ -63,7 +70,9 @@ EVENTS = {kind: make(f"Bearer {TOKEN}", ARN) for kind, make in KINDS.items()} | 
     "jwt_auth_token_websocket": connect_event(headers={"Authorization": f"Bearer {TOKEN}"}),
     "jwt_auth_token_google": token_event(f"Bearer {GOOGLE_TOKEN}"),
     "jwt_create_token": login_event("cheap"),
-    "restricted_access_lambda": proxy_event(None, requestContext={"authorizer": {"principalId": "testuser"}}),
+    "restricted_access_lambda": proxy_event(
+        None, requestContext={"authorizer": {"principalId": "testuser"}}
+    ),
 }
 
 
@@ -95,7 +104,9 @@ ROWS = [
 def main() -> int:
     """Measure, print the table, and with --check return 1 if a ratio is above its bound."""
     parser = argparse.ArgumentParser(description="What the handlers cost, as ratios.")
-    parser.add_argument("--check", action="store_true", help="exit with status 1 if a bound is exceeded")
+    parser.add_argument(
+        "--check", action="store_true", help="exit with status 1 if a bound is exceeded"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         measured = measure(Path(folder))
@@ -112,10 +123,15 @@ def measure(folder: Path) -> dict[str, list[float]]:
         users.items = ITEMS
         settings = users.environment | {"JWT_SECRET": SECRET, "GOOGLE_CLIENT_ID": CLIENT_ID}
         task = with_handlers(folder / "task", certificates_url=google.url)
-        paths = {name: os.pathsep.join(map(str, [task, *path])) for name, path in packages(folder).items()}
+        paths = {
+            name: os.pathsep.join(map(str, [task, *path]))
+            for name, path in packages(folder).items()
+        }
         environments = {name: settings | {"PYTHONPATH": path} for name, path in paths.items()}
         environments["jwt_create_token"]["USER_CREDENTIALS_TABLE_NAME"] = "users"
-        runs: Runs = {label: partial(warm, environments[code.handler], code) for label, code in CALLS.items()}
+        runs: Runs = {
+            label: partial(warm, environments[code.handler], code) for label, code in CALLS.items()
+        }
         for name in HANDLERS:
             runs[f"cold {name}"] = partial(cold, environments[name], name, name)
             runs[f"naive {name}"] = partial(cold, environments[name], f"naive_{name}", name)
@@ -125,9 +141,20 @@ def measure(folder: Path) -> dict[str, list[float]]:
 def with_handlers(task: Path, **facts: Any) -> Path:
     """Make a folder with copies of the handlers, as on Lambda without bytecode, the naive scripts, and the facts."""
     task.mkdir()
-    facts |= {"secret": SECRET, "token": TOKEN, "google_token": GOOGLE_TOKEN, "client_id": CLIENT_ID, "events": EVENTS}
-    facts |= {"stored": HASHES[12], "certificates": json.dumps({kid: certificate(kid) for kid in ("key-0", "key-1")})}
-    (task / "facts.py").write_text(LOGGING + "".join(f"{name} = {value!r}\n" for name, value in facts.items()))
+    facts |= {
+        "secret": SECRET,
+        "token": TOKEN,
+        "google_token": GOOGLE_TOKEN,
+        "client_id": CLIENT_ID,
+        "events": EVENTS,
+    }
+    facts |= {
+        "stored": HASHES[12],
+        "certificates": json.dumps({kid: certificate(kid) for kid in ("key-0", "key-1")}),
+    }
+    (task / "facts.py").write_text(
+        LOGGING + "".join(f"{name} = {value!r}\n" for name, value in facts.items())
+    )
     for name in HANDLERS:
         source = (ROOT / f"{name}.py").read_text()
         (task / f"{name}.py").write_text(source)
@@ -158,14 +185,18 @@ def cold(environment: dict[str, str], module: str, event: str) -> float:
 
 def seconds(environment: dict[str, str], command: list[str]) -> float:
     """Run a command, and return the number of seconds that it prints."""
-    printed = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+    printed = subprocess.run(
+        command, env=environment, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
     return float(re.findall(r"([\d.e-]+) sec", printed)[-1])
 
 
 def heading() -> str:
     """Return when, where and with what the table was made, and its first lines in Markdown."""
     cpuinfo = Path("/proc/cpuinfo")
-    model = re.search("^model name\\s*: (.+)", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE)
+    model = re.search(
+        "^model name\\s*: (.+)", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE
+    )
     names = ["PyJWT", "bcrypt", "boto3", "google-auth", "requests", "cryptography"]
     packages = ", ".join(f"{name} {version(name)}" for name in names)
     where = f"{model[1] if model else platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
@@ -182,7 +213,9 @@ def line(row: Row, measured: dict[str, list[float]]) -> str:
 
 def ratio(row: Row, measured: dict[str, list[float]]) -> float:
     """Return the median of the ratios of the rounds."""
-    return statistics.median(a / b for a, b in zip(measured[row.what], measured[row.against], strict=True))
+    return statistics.median(
+        a / b for a, b in zip(measured[row.what], measured[row.against], strict=True)
+    )
 
 
 if __name__ == "__main__":

@@ -17,16 +17,22 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from support.functions import WATCH
-from support.kit import LAYERS, ROOT, environment
-from support.loopback import QuietHandler, listening
+from support.deploy import WATCH
+from support.files import LAYERS, ROOT, environment
+from support.http_server import QuietHandler, listening
 
 RUNTIME = ["awslambdaric", "runtime_client", "simplejson", "snapshot_restore_py"]
-SDK = ["boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3"]  # comes with Lambda's Python
+SDK = [
+    "boto3",
+    "botocore",
+    "s3transfer",
+    "jmespath",
+    "dateutil",
+    "six",
+    "urllib3",
+]  # comes with Lambda's Python
 # -I -S: what is not named here is not there, the folder of this environment's packages included.
-START = (
-    "import runpy, sys; sys.path[:0] = sys.argv.pop().split(':'); runpy.run_module('awslambdaric', None, '__main__')"
-)
+START = "import runpy, sys; sys.path[:0] = sys.argv.pop().split(':'); runpy.run_module('awslambdaric', None, '__main__')"
 PREFIX = "/2018-06-01/runtime"
 
 
@@ -50,7 +56,9 @@ class Lambda:
 
 
 @contextlib.contextmanager
-def started(folder: Path, script: str, packages: Iterable[Path], **environment: str) -> Iterator[Lambda]:
+def started(
+    folder: Path, script: str, packages: Iterable[Path], **environment: str
+) -> Iterator[Lambda]:
     """Run a copy of a handler alone in a folder, with these folders of packages, under the runtime client."""
 
     class RuntimeApi(QuietHandler):
@@ -59,20 +67,27 @@ def started(folder: Path, script: str, packages: Iterable[Path], **environment: 
             event = running.events.get()
             if event is not None:
                 deadline = str(int(time.time() * 1000) + 30_000)  # milliseconds
-                headers = {"Lambda_Runtime_Aws_Request_Id": "r-1", "Lambda_Runtime_Deadline_Ms": deadline}
+                headers = {
+                    "Lambda_Runtime_Aws_Request_Id": "r-1",
+                    "Lambda_Runtime_Deadline_Ms": deadline,
+                }
                 self.reply(200, event, Content_Type="application/json", **headers)
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             self.reply(202, b"{}")
-            running.answers.put((self.path.removeprefix(f"{PREFIX}/").removeprefix("invocation/r-1/"), body))
+            running.answers.put(
+                (self.path.removeprefix(f"{PREFIX}/").removeprefix("invocation/r-1/"), body)
+            )
 
     shutil.copy(ROOT / f"{script}.py", folder)
     path = ":".join(map(str, [folder, *packages]))
     with listening(RuntimeApi) as address, (folder / "log").open("wb") as log:
         environment |= {"AWS_LAMBDA_RUNTIME_API": address, "PATH": os.environ["PATH"]}
         command = [sys.executable, "-I", "-S", "-c", START, f"{script}.lambda_handler", path]
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
         running = Lambda(process, folder / "log")
         try:
             yield running
@@ -85,10 +100,14 @@ def started(folder: Path, script: str, packages: Iterable[Path], **environment: 
 
 def packages(folder: Path) -> dict[str, list[Path]]:
     """Return where each handler finds packages on Lambda: its layer, and the SDK if it may read the table."""
-    layers = {name: [unpacked_layer(folder, name)] for name in sorted({name for name in LAYERS.values() if name})}
+    layers = {
+        name: [unpacked_layer(folder, name)]
+        for name in sorted({name for name in LAYERS.values() if name})
+    }
     sdk = linked(folder / "sdk", SDK)
     return {
-        script: (layers[name] if name else []) + [sdk] * ("USER_CREDENTIALS_TABLE_NAME" in environment(script))
+        script: (layers[name] if name else [])
+        + [sdk] * ("USER_CREDENTIALS_TABLE_NAME" in environment(script))
         for script, name in LAYERS.items()
     }
 
