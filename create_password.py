@@ -1,257 +1,382 @@
-"""Makes the bcrypt hash of a password, as jwt_create_token.py expects it in DynamoDB. Runs on a laptop.
+"""Creates users for jwt_create_token.py on your laptop: bcrypt hashes, scopes, revoked tokens.
 
-    python create_password.py                               prints the hash
-    python create_password.py --user-id ID                  prints the user's item, as DynamoDB JSON
-    python create_password.py --user-id ID --table TABLE    writes it: a new user, or a new password
+    python create_password.py                               prints a bcrypt hash
+    python create_password.py --user-id ID                  prints the user's item as DynamoDB JSON
+    python create_password.py --user-id ID --table TABLE    creates a user, or sets a new password
 
-Asks for the password (8 characters or more, better 15, at most 72 bytes) twice, or reads one line of a pipe.
+You are asked for the password twice. Or pipe it in, as one line. It needs at least 8 characters
+(better 15) and at most 72 bytes, and must not be the user_id.
 
 Options
-    --user-id ID     whose item it is: 1 to 256 bytes
-    --table TABLE    sets passwordHash and tokensValidFrom in this DynamoDB table, and keeps the other attributes.
-                     tokensValidFrom is now: it ends the user's tokens, where the authorizers look it up
-    --scope "a b"    sets the user's rights too (RFC 6749 §3.3), 1,024 bytes at most; "" removes them
-    --keep-password  with --scope and --table: asks for no password, and keeps the hash and the tokens
-    --log-out        with --table: ends the user's tokens, and changes nothing else
-    --generate       makes a random password, and prints it on standard error
+    --user-id ID      The user: 1 to 256 bytes. For a Google user, the "sub" claim of the ID token.
+    --table TABLE     Writes to this DynamoDB table, and keeps the user's other attributes.
+    --scope "a b"     Sets the user's scope too: words with single spaces between them, at most
+                      1,024 characters. "" removes the scope.
+    --generate        Generates a random password and prints it on standard error.
+    --no-password     Creates a user without a password, for Google. Removes an existing password.
+    --keep-password   With --scope and --table: changes only the scope. Tokens keep the old one.
+    --revoke-tokens   With --table: revokes the tokens issued until now, and keeps the password.
+    --delete          With --table: deletes the user.
 
-Needs        requirements_basic_auth.txt; for --table region, credentials and AWS_ENDPOINT_URL as the AWS CLI has them
-Permissions  dynamodb:UpdateItem on the table
-Exit status  0  done
-             1  a package, a setting, DynamoDB or a full disk is in the way; there is no such user; Ctrl-C
-             2  the password, the user_id, the scope, the table's name or an option cannot be used
+A new password, --no-password and --revoke-tokens set a new random tokenVersion. Authorizers that
+check users then reject the tokens issued until now. They check users if the template's parameter
+CheckUsers is true, or USER_CREDENTIALS_TABLE_NAME is set. Otherwise, tokens end when they expire.
+
+Needs        requirements_basic_auth.txt. For --table also a region and credentials, set up as for
+             the AWS CLI.
+Permissions  dynamodb:UpdateItem on the table. For --delete, dynamodb:DeleteItem.
+Exit status  0  Done.
+             1  A package or a setting is missing, DynamoDB failed, there is no such user, or you
+                pressed Ctrl-C.
+             2  The password, the user_id, the scope, the table name or an option is invalid.
 Version      2.0.0 (CHANGELOG.md says what changed)
 """
 
 import argparse
 import getpass
 import json
-import os
 import re
 import secrets
 import sys
-import time
+import unicodedata
+from collections.abc import Callable
 from typing import Any
 
-MISSING = "The package {} is missing: python -m pip install -r requirements_basic_auth.txt"
+INSTALL = "The package {} is missing. Run: python -m pip install -r requirements_basic_auth.txt"
 
 try:
     import bcrypt
 except ImportError:
-    raise SystemExit(MISSING.format("bcrypt")) from None
+    raise SystemExit(INSTALL.format("bcrypt")) from None
 
-SCOPE = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")  # RFC 6749 §3.3
-CURES = {  # by DynamoDB's error code
-    "AccessDeniedException": "the credentials need dynamodb:UpdateItem on this table",
-    "ResourceNotFoundException": "there is no such table here; check its name, the region and the credentials",
-    "ValidationException": "the table's key must be the string user_id alone",
+CHECKS_USERS = "This takes effect only if your authorizers check users (CheckUsers)."
+FIXES = {  # by the name of DynamoDB's or botocore's error
+    "AccessDeniedException": (
+        "Allow your credentials dynamodb:UpdateItem on this table (for --delete: "
+        "dynamodb:DeleteItem)."
+    ),
+    "ExpiredTokenException": "The credentials have expired. Get new ones, for example: aws login",
+    "MissingDependencyException": 'Run: python -m pip install "botocore[crt]"',
+    "NoCredentialsError": "Set up credentials, for example: aws configure",
+    "NoRegionError": "Set a region, for example: aws configure",
+    "ProfileNotFound": "Correct AWS_PROFILE. To list the profiles: aws configure list-profiles",
+    "ResourceNotFoundException": "Check the table's name, the region and the account.",
+    "SSOTokenLoadError": "Run: aws sso login",
+    "TokenRetrievalError": "Run: aws sso login",
+    "UnauthorizedSSOTokenError": "Run: aws sso login",
+    "UnrecognizedClientException": "Check the credentials and the region.",
+    "ValidationException": "The table's only key must be user_id, a string.",
 }
+OTHER_FIX = "Check the network, the region, the credentials, and AWS_ENDPOINT_URL if you set it."
 
 
-def main(argv: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Run the command line and return its exit status."""
     try:
-        run(parsed(argv))
-    except UnicodeError:  # its own message has a piece of the text
-        print("The user_id and the password must be valid Unicode.", file=sys.stderr)
-        return 2
-    except (ValueError, RuntimeError) as error:
+        run(parsed(arguments))
+    except ValueError as error:
         print(error, file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
+        return 2
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, EOFError):
+        print("\nStopped.", file=sys.stderr)
+        return 1
     return 0
 
 
-def parsed(argv: list[str]) -> argparse.Namespace:
-    """Return the options, or end with status 2 where they do not exist or do not go together."""
+def parsed(arguments: list[str]) -> argparse.Namespace:
+    """Return the options, or end with status 2 if they don't exist or don't fit together."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="python create_password.py [options]",
+        allow_abbrev=False,
     )
     for name in ("--user-id", "--table", "--scope"):
         parser.add_argument(name)
-    exclusive = parser.add_mutually_exclusive_group()
-    for name in ("--keep-password", "--log-out", "--generate"):
-        exclusive.add_argument(name, action="store_true")
-    options, unknown = parser.parse_known_args(argv)
-    if unknown:  # and not repeated, as it may be a password
-        parser.error("there is no such option; a password is asked for, or read from a pipe")
-    if options.user_id is None and (options.table is not None or options.scope is not None):
-        parser.error("--table and --scope need --user-id")
-    if options.keep_password and None in (options.table, options.scope):
-        parser.error("--keep-password needs --table and --scope")
-    if options.log_out and (options.table is None or options.scope is not None):
-        parser.error("--log-out needs --table, and goes without --scope")
+    modes = parser.add_mutually_exclusive_group()
+    for mode in ("generate", "no-password", "keep-password", "revoke-tokens", "delete"):
+        modes.add_argument(f"--{mode}", dest="mode", action="store_const", const=mode)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:  # not repeated in the message, because it may be a password
+        parser.error(
+            "unrecognized argument. Don't pass the password on the command line: "
+            "enter it when asked, or pipe it in."
+        )
+    problem = conflict(options)
+    if problem:
+        parser.error(problem)
     return options
 
 
+def conflict(options: argparse.Namespace) -> str:
+    """Return why the options don't fit together, or ""."""
+    if options.user_id is None:
+        if options.table is None and options.scope is None and options.mode in (None, "generate"):
+            return ""
+        return "--user-id is missing."
+    if options.mode in ("keep-password", "revoke-tokens", "delete") and options.table is None:
+        return f"--{options.mode} needs --table."
+    if options.mode == "keep-password" and options.scope is None:
+        return "--keep-password needs --scope. To change nothing else, name the new scope."
+    if options.mode == "delete" and options.scope is not None:
+        return "--delete and --scope don't fit together."
+    return ""
+
+
 def run(options: argparse.Namespace) -> None:
-    """Do what the options say; raise ValueError for bad input, RuntimeError for anything else in the way."""
+    """Do what the options say; raise ValueError for bad input and RuntimeError for the rest."""
     check(options)
-    dynamodb = None if options.table is None else client()
-    item: dict[str, Any] = {}
-    if not options.keep_password and not options.log_out:
-        item["passwordHash"] = {"S": new_hash(options)}
-    if not options.keep_password:
-        item["tokensValidFrom"] = {"N": str(int(time.time()))}
-    if options.scope:
-        item["scope"] = {"S": options.scope}
-    if dynamodb:
-        write(dynamodb, options, item)
+    if options.table is None:
+        print(result(options))
+        return
+    dynamodb = client()  # before the password is asked for, in case the credentials are missing
+    if options.mode == "delete":
+        delete(dynamodb, options)
     else:
-        item = {"user_id": {"S": options.user_id}} | item
-        show(item["passwordHash"]["S"] if options.user_id is None else json.dumps(item))
+        update(dynamodb, options)
 
 
 def check(options: argparse.Namespace) -> None:
-    """Raise for what can be known to be wrong before anybody is asked for a password."""
-    if options.user_id is not None and not 1 <= len(options.user_id.encode()) <= 256:
-        raise ValueError("The user_id must have 1 to 256 bytes in UTF-8.")
-    if options.scope and not (len(options.scope) <= 1024 and SCOPE.fullmatch(options.scope)):
+    """Raise ValueError for options that can't be right; normalize the user_id as login does."""
+    if options.user_id is not None:
+        options.user_id = unicodedata.normalize("NFC", options.user_id)
+        check_user_id(options.user_id)
+    if options.scope:
+        check_scope(options.scope)
+    table_name = r"(arn:\S+/)?[A-Za-z0-9_.-]{3,255}"
+    if options.table is not None and not re.fullmatch(table_name, options.table):
         raise ValueError(
-            'The scope must be words of ASCII, one blank apart, at most 1,024 bytes: "read admin".'
+            "The table name is invalid. Use 3 to 255 letters, digits, dots, hyphens or "
+            "underscores, or the table's ARN."
         )
-    if options.table is not None and not re.fullmatch(
-        r"(arn:[!-~]+/)?[A-Za-z0-9_.-]{3,255}", options.table
-    ):
+
+
+def check_user_id(user_id: str) -> None:
+    """Raise ValueError for a user_id that login or a backend could not handle."""
+    if not user_id.isprintable() or user_id != user_id.strip():
         raise ValueError(
-            "The table's name must have 3 to 255 letters, digits, dots, dashes or underscores."
+            "The user_id contains an invisible character, or begins or ends with a space. "
+            "Remove it."
         )
-    if None in (sys.stdin, sys.stdout, sys.stderr):
-        raise RuntimeError("Standard input, output and error must be open.")
+    if not 1 <= len(user_id.encode()) <= 256:
+        raise ValueError("The user_id must have 1 to 256 bytes.")
+    if '"' in user_id or "\\" in user_id:
+        raise ValueError("The user_id contains a quote or a backslash, which breaks access logs.")
 
 
-def client() -> Any:
-    """Return a client of DynamoDB that has a region, credentials and an endpoint."""
-    try:
-        import boto3
-        from botocore.config import Config
+def check_scope(scope: str) -> None:
+    """Raise ValueError for a scope that ALLOWED_RESOURCE_ARNS can't name (RFC 6749 §3.3)."""
+    if len(scope) > 1024:
+        raise ValueError("The scope must have at most 1,024 characters.")
+    for word in scope.split(" "):
+        if not word:
+            raise ValueError('Separate the words of the scope with single spaces: "read admin".')
+        if not word.isascii() or not word.isprintable() or re.search(r"[,=\"'\\]", word):
+            raise ValueError(
+                "The scope contains a character that is not allowed. Separate words with spaces "
+                'instead of commas, and use letters, digits, ":" or "-": "read admin".'
+            )
+        if word.startswith(("arn:", "*")):
+            raise ValueError('A word of the scope must not begin with "arn:" or "*".')
 
-        session = boto3.Session()
-        if session.get_credentials() is None:
-            raise ValueError("There are no AWS credentials")
-        patience = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard"})
-        return session.client("dynamodb", config=patience)
-    except ImportError:
-        raise RuntimeError(MISSING.format("boto3")) from None
-    except Exception as error:  # whose sentence goes to the user's own terminal
-        cure = "set region and credentials with aws configure; AWS_ENDPOINT_URL is empty or like http://localhost:8000"
-        raise RuntimeError(f"{str(error).rstrip('.')}: {cure}.") from None
+
+def result(options: argparse.Namespace) -> str:
+    """Return what is printed without a table: the hash, or the user's item as DynamoDB JSON."""
+    attributes = changes(options)
+    if options.user_id is None:
+        return str(attributes["passwordHash"])
+    item = {"user_id": options.user_id} | attributes
+    return json.dumps({name: {"S": value} for name, value in item.items() if value is not None})
+
+
+def changes(options: argparse.Namespace) -> dict[str, str | None]:
+    """Return the attributes that change, with their new values; None removes an attribute."""
+    attributes: dict[str, str | None] = {}
+    if options.mode in (None, "generate"):
+        attributes["passwordHash"] = new_hash(options)
+    if options.mode == "no-password":
+        attributes["passwordHash"] = None
+    if options.mode != "keep-password":
+        attributes["tokenVersion"] = secrets.token_hex(8)
+    if options.scope is not None:
+        attributes["scope"] = options.scope or None
+    return attributes
 
 
 def new_hash(options: argparse.Namespace) -> str:
-    """Return the hash of a new password, or raise ValueError for one that is easy to guess (OWASP ASVS 5.0 §6.2.1)."""
-    password = (
-        secrets.token_urlsafe(18) if options.generate else read_password()
-    )  # 18 bytes are 24 characters
-    if 0 < len(password) < 8:
-        raise ValueError(f"The password has {len(password)} characters, and 8 are the least.")
-    if password == options.user_id:
-        raise ValueError("The password must not be the user_id.")
-    password_hash = hash_password(password)
-    if options.generate:
+    """Return the hash of a new password, and raise ValueError for one that is too weak."""
+    if options.mode == "generate":
+        password = secrets.token_urlsafe(18)  # 24 characters
         print(f"Password: {password}", file=sys.stderr)
-    elif len(password) < 15:  # NIST SP 800-63B-4 §3.1.1.2
-        print(
-            f"Warning: the password has {len(password)} characters; 15 or more are good.",
-            file=sys.stderr,
-        )
-    return password_hash
+        return hash_password(password)
+    password = unicodedata.normalize("NFC", read_password())
+    check_password(password, options.user_id)
+    return hash_password(password)
 
 
 def read_password() -> str:
-    """Return the password: typed twice at a terminal, else one line of standard input."""
-    if not sys.stdin.isatty():
-        return sys.stdin.readline().removesuffix("\n").removesuffix("\r")
-    password = getpass.getpass("Password: ")
-    if getpass.getpass("The same again: ") != password:
-        raise ValueError("The two passwords differ.")
-    return password
+    """Return the password: typed twice at a terminal, otherwise one line of standard input."""
+    if sys.stdin.isatty():
+        password = getpass.getpass("Password: ")
+        if getpass.getpass("Password again: ") != password:
+            raise ValueError("The two passwords differ.")
+        return password
+    print("Reading the password from standard input.", file=sys.stderr)
+    try:
+        line = sys.stdin.readline()
+    except UnicodeDecodeError:
+        raise ValueError("The password is not valid UTF-8.") from None
+    return line.removesuffix("\n").removesuffix("\r")
+
+
+def check_password(password: str, user_id: str | None) -> None:
+    """Raise ValueError for a weak password, and warn about a short one (OWASP ASVS 5.0 §6.2.1)."""
+    if not password.isprintable():
+        raise ValueError(
+            "The password contains an invisible character, such as a byte order mark. Remove it."
+        )
+    if 0 < len(password) < 8:
+        raise ValueError(f"The password has {len(password)} characters. Use at least 8.")
+    if password == user_id:
+        raise ValueError("The password must not be the user_id.")
+    if 0 < len(password) < 15:  # NIST SP 800-63B-4 §3.1.1.2
+        print(
+            f"Warning: the password has {len(password)} characters. Better use at least 15.",
+            file=sys.stderr,
+        )
 
 
 def hash_password(password: str) -> str:
     """Return the bcrypt hash of a password.
 
     Args:
-        password: 1 to 72 bytes in UTF-8, without NUL: bcrypt reads no further, and repeats its key.
+        password: 1 to 72 bytes in UTF-8, without a NUL character. bcrypt ignores what follows
+            72 bytes, and can't tell "abc" from "abc\\0abc". The password is normalized to
+            Unicode NFC (RFC 8265), as login does.
 
     Returns:
-        60 characters in the Modular Crypt Format, "$2b$12$<22 of salt><31 of hash>".
+        60 characters in the Modular Crypt Format, "$2b$12$<22 of salt><31 of hash>". 12 is the
+        cost: bcrypt computes 2^12 rounds. Login's dummy hash has the same cost.
 
     Raises:
-        ValueError: the password is empty, over 72 bytes, not valid Unicode, or has a NUL.
+        ValueError: The password is empty, has more than 72 bytes, is not valid Unicode, or
+            contains a NUL character.
     """
-    size = len(password.encode())
-    if not size:
-        raise ValueError("The password is empty.")
-    if size > 72:
-        raise ValueError(
-            f"The password has {size} bytes in UTF-8, and bcrypt takes 72 bytes at most."
-        )
-    if "\0" in password:
-        raise ValueError("The password has a NUL character, which bcrypt cannot tell from its end.")
-    return bcrypt.hashpw(
-        password.encode(), bcrypt.gensalt(12)
-    ).decode()  # the cost of login's dummy hash
-
-
-def write(dynamodb: Any, options: argparse.Namespace, item: dict[str, Any]) -> None:
-    """Set the attributes of an item in the table, and say whether it is new."""
-    from botocore.exceptions import ClientError
-
-    request: dict[str, Any] = {
-        "TableName": options.table,
-        "Key": {"user_id": {"S": options.user_id}},
-    }
-    request |= {"ReturnValues": "ALL_OLD", "ReturnConsumedCapacity": "TOTAL"}
-    if options.keep_password or options.log_out:
-        request["ConditionExpression"] = "attribute_exists(user_id)"
     try:
-        answer = dynamodb.update_item(**request, **changes(options, item))
-        answer.pop(
-            "ConsumedCapacity"
-        )  # or KeyError, where it was no DynamoDB: botocore takes a 200 in HTML for empty
-    except Exception as error:
-        code = (
-            error.response["Error"]["Code"]
-            if isinstance(error, ClientError)
-            else type(error).__name__
-        )
+        encoded = unicodedata.normalize("NFC", password).encode()
+    except UnicodeEncodeError:
+        raise ValueError("The password is not valid Unicode.") from None
+    if not encoded:
+        raise ValueError("The password is empty.")
+    if len(encoded) > 72:
+        raise ValueError(f"The password has {len(encoded)} bytes in UTF-8. Use at most 72.")
+    if b"\0" in encoded:
+        raise ValueError("The password contains a NUL character. Remove it.")
+    return bcrypt.hashpw(encoded, bcrypt.gensalt(12)).decode()
+
+
+def client() -> Any:
+    """Return a DynamoDB client that has a region and credentials, or raise RuntimeError."""
+    try:
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError, NoCredentialsError
+    except ImportError:
+        raise RuntimeError(INSTALL.format("boto3")) from None
+    timeouts = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard"})
+    try:
+        session = boto3.Session()
+        if session.get_credentials() is None:
+            raise NoCredentialsError
+        return session.client("dynamodb", config=timeouts)
+    except (BotoCoreError, ValueError) as error:  # ValueError: AWS_ENDPOINT_URL is no URL
+        raise RuntimeError(f"{error} {fix_for(type(error).__name__)}") from None
+
+
+def fix_for(error_name: str) -> str:
+    """Return what the user can do about an error of DynamoDB or botocore."""
+    return FIXES.get(error_name, OTHER_FIX)
+
+
+def update(dynamodb: Any, options: argparse.Namespace) -> None:
+    """Write the changes to the user's item, and say what that means."""
+    attributes = changes(options)
+    names = {f"#{name}": name for name in attributes}
+    values = {f":{name}": {"S": value} for name, value in attributes.items() if value is not None}
+    request = {
+        "UpdateExpression": update_expression(attributes),
+        "ExpressionAttributeNames": names,
+        "ReturnValues": "ALL_OLD",
+    }
+    if values:
+        request["ExpressionAttributeValues"] = values
+    if options.mode in ("keep-password", "revoke-tokens"):
+        request["ConditionExpression"] = "attribute_exists(user_id)"
+    answer = call(dynamodb.update_item, options, request)
+    is_new = "Attributes" not in answer
+    print(outcome(options, is_new), file=sys.stderr)
+
+
+def update_expression(attributes: dict[str, str | None]) -> str:
+    """Return the UpdateExpression that sets or removes attributes, with # before each name.
+
+    The placeholders are needed because "scope" is a reserved word of DynamoDB.
+    """
+    settings = [f"#{name} = :{name}" for name, value in attributes.items() if value is not None]
+    removals = [f"#{name}" for name, value in attributes.items() if value is None]
+    clauses = []
+    if settings:
+        clauses.append("SET " + ", ".join(settings))
+    if removals:
+        clauses.append("REMOVE " + ", ".join(removals))
+    return " ".join(clauses)
+
+
+def delete(dynamodb: Any, options: argparse.Namespace) -> None:
+    """Delete the user's item, and say what that means."""
+    call(dynamodb.delete_item, options, {"ConditionExpression": "attribute_exists(user_id)"})
+    print(f"Deleted {options.user_id!r} from {options.table}.", file=sys.stderr)
+    print(f"Issued tokens are rejected, too. {CHECKS_USERS}", file=sys.stderr)
+
+
+def call(
+    operation: Callable[..., Any], options: argparse.Namespace, request: dict[str, Any]
+) -> dict[str, Any]:
+    """Call DynamoDB for the user's item, or raise RuntimeError with a fix."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    key = {"user_id": {"S": options.user_id}}
+    try:
+        answer: dict[str, Any] = operation(TableName=options.table, Key=key, **request)
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
         if code == "ConditionalCheckFailedException":
             raise RuntimeError(
                 f"There is no user {options.user_id!r} in {options.table}."
             ) from None
-        cure = CURES.get(
-            code, "check network, region, credentials and AWS_ENDPOINT_URL, and try again"
-        )
-        raise RuntimeError(f"DynamoDB failed ({code}): {cure}.") from None
-    done = "was changed" if answer.get("Attributes") else "is new"
-    print(f"The user {options.user_id!r} in {options.table} {done}.", file=sys.stderr)
+        raise RuntimeError(f"DynamoDB failed ({code}). {fix_for(code)}") from None
+    except BotoCoreError as error:
+        name = type(error).__name__
+        raise RuntimeError(f"DynamoDB failed ({name}). {fix_for(name)}") from None
+    return answer
 
 
-def changes(options: argparse.Namespace, item: dict[str, Any]) -> dict[str, Any]:
-    """Return an UpdateExpression with its names, in # since scope is a reserved word of DynamoDB, and its values."""
-    expression = "SET " + ", ".join(f"#{name} = :{name}" for name in item) if item else ""
-    if options.scope == "":
-        expression += " REMOVE #scope"
-    names = {f"#{name}": name for name in re.findall(r"#(\w+)", expression)}
-    parts = {"UpdateExpression": expression, "ExpressionAttributeNames": names}
-    return parts | (
-        {"ExpressionAttributeValues": {f":{name}": item[name] for name in item}} if item else {}
-    )
-
-
-def show(text: str) -> None:
-    """Print on standard output, or raise RuntimeError where it is full or its reader is gone."""
-    try:
-        print(text, flush=True)
-    except OSError as error:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # else Python tries again as it ends
-        raise RuntimeError(f"Standard output cannot be written: {error.strerror}.") from None
+def outcome(options: argparse.Namespace, is_new: bool) -> str:
+    """Return the sentences that say what was done, and what it means for issued tokens."""
+    user = f"{options.user_id!r} in {options.table}"
+    if options.mode == "keep-password":
+        return f"Changed the scope of {user}. Tokens keep the old scope until they expire."
+    if options.mode == "revoke-tokens":
+        return f"Revoked the tokens of {user} issued until now. {CHECKS_USERS}"
+    if is_new:
+        return f"Created {user}."
+    if options.mode == "no-password":
+        return f"Removed the password of {user}, and revoked its tokens. {CHECKS_USERS}"
+    return f"Set a new password for {user}, and revoked its tokens. {CHECKS_USERS}"
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except (KeyboardInterrupt, EOFError):
-        sys.exit("\nStopped.")
+    sys.exit(main(sys.argv[1:]))

@@ -1,261 +1,455 @@
-"""Authorizer of a REST or HTTP API: admits requests that carry a Google ID token.
+"""Lambda authorizer for REST and HTTP APIs. Validates Google ID tokens (Sign in with Google).
 
 Environment
-    GOOGLE_CLIENT_ID       required   OAuth client id that the token must be for; several with commas
-    GOOGLE_HOSTED_DOMAINS  optional   comma-separated Google Workspace domains: the claim "hd" must be one of them
-                                      (neither the end of an e-mail address nor an internal consent screen proves it)
-    ALLOWED_RESOURCE_ARNS  optional   comma-separated method ARNs that a valid token may call, with the wildcards * ("/"
-                                      too) and ?; default: every method of the stage
+    GOOGLE_CLIENT_ID       required   OAuth client ID of your app, as in the token's "aud" claim.
+                                      Several are comma-separated.
+    GOOGLE_HOSTED_DOMAINS  optional   Google Workspace domains, comma-separated. If set, the "hd"
+                                      claim must be one of them. If unset, everybody with a Google
+                                      account is accepted, unless the table is set. (Neither an
+                                      e-mail address nor an "internal" consent screen proves that
+                                      a user belongs to your organization.)
+    USER_CREDENTIALS_TABLE_NAME       optional   DynamoDB table with the users. If set, only Google
+                                      users with an item are accepted: its user_id is the token's
+                                      "sub" claim, and its scope is the user's scope. To add one:
+                                      python create_password.py --user-id <sub> --no-password
+                                          --scope "admin" --table <table>
+    ALLOWED_RESOURCE_ARNS  optional   Method ARNs that a valid token may call, comma-separated.
+                                      Wildcards: * (any characters, including "/") and ? (one
+                                      character). Default: all methods of the stage.
+                                      <scope>=<ARN> applies only to users with that scope. It
+                                      adds access, but can't restrict what an entry without a
+                                      scope allows. Without the table, no user has a scope.
+    AWS_LAMBDA_LOG_LEVEL   optional   Lambda sets it if you choose a log level. Default: INFO
 
-Layer        google_auth (google-auth, requests)
-Permissions  CloudWatch Logs only; no VPC without a way to the internet: Google's certificates are fetched
-Memory       256 MB, timeout 10 s: a fetch of Google's certificates takes 6 s at most
-Answers      401  no valid token (raises Exception("Unauthorized"); for HTTP APIs, AWS does not document the status)
-             403  a valid token, and a method that ALLOWED_RESOURCE_ARNS does not list
-             500  Google's certificates cannot be had, or a setting is missing or bad (the log says which)
-Token source header Authorization, "Bearer <ID token>" or the bare token. It must be an identity source, the key
-             of API Gateway's cache: Authorization (REST TOKEN), method.request.header.Authorization (REST REQUEST), or
-             $request.header.Authorization alone (HTTP API, payload 1.0 or 2.0, simple responses off)
-Caching      safe at any TTL: the policy depends on the token and the stage, never on the method that asked.
-             A cached answer can outlive the token's "exp" by the TTL at most.
-Certificates fetched when they expire, and for an unknown key id. While there are some, at most a day past their time,
-             there is one attempt in 60 s; while there are none, no attempt for 10 s after one that hung
-Principal    "sub", which never changes; an e-mail address can (developers.google.com/identity/openid-connect)
+Layer        google_auth (google-auth, requests). boto3, needed for the table, comes with the
+             Lambda runtime.
+Permissions  CloudWatch Logs. With the table also dynamodb:GetItem on it (attributes user_id and
+             scope). In a VPC, the function needs a way to the internet, to fetch certificates.
+Memory       256 MB, timeout 10 s. Fetching Google's certificates gives up after 5 s without a
+             response, a DynamoDB lookup after 7 s.
+Responses    401  The token is missing, invalid or expired, the user is not in the table, or not
+                  in GOOGLE_HOSTED_DOMAINS. The function raises Exception("Unauthorized"), which
+                  API Gateway turns into a 401. (AWS doesn't document this for HTTP APIs.)
+             403  The token is valid, but ALLOWED_RESOURCE_ARNS doesn't allow this method for it.
+             500  A setting is missing or invalid, or Google's certificates or DynamoDB are not
+                  available. The log says which.
+Token source The Authorization header: "Bearer <ID token>", or the ID token only. Make this header
+             the authorizer's only identity source, because API Gateway caches policies by
+             identity source:
+                 REST API, TOKEN    Authorization
+                 REST API, REQUEST  method.request.header.Authorization
+                 HTTP API           $request.header.Authorization (payload 1.0 or 2.0, response
+                                    mode "IAM policy")
+Caching      Safe with any TTL: the policy depends on the token, the user, the stage and the
+             settings, never on the method that was called. A cached policy can outlive the
+             token's expiry, or the user's removal, by up to the TTL.
+Certificates Cached for as long as Google allows, at most a day. If Google can't be reached, the
+             expired ones are used for up to a day more.
+Context      sub, email, scope ("" without the table) and authorized (true), for the backend. The
+             principal is "sub": it never changes, while an e-mail address can
+             (developers.google.com/identity/openid-connect/openid-connect).
 Version      2.0.0 (CHANGELOG.md says what changed)
 """
 
-import base64
-import dataclasses
-import json
 import logging
 import os
 import re
 import time
-from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
-from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
-import google.auth.crypt
 import requests
+from google.auth.exceptions import TransportError
 from google.oauth2.id_token import verify_oauth2_token
 
-logger = logging.getLogger()
-logger.setLevel(logging.INFO)
+logger = logging.getLogger(__name__)
+if not os.environ.get("AWS_LAMBDA_LOG_LEVEL"):  # otherwise the runtime has set the level
+    logger.setLevel(logging.INFO)
 
-GOOGLE_CLIENT_IDS = os.environ.get("GOOGLE_CLIENT_ID", "").replace(",", " ").split()
-if not GOOGLE_CLIENT_IDS:  # google-auth would take a token for any audience
-    raise ValueError("GOOGLE_CLIENT_ID must be set: the OAuth client id that your users sign in to")
 
-GOOGLE_HOSTED_DOMAINS = (
-    os.environ.get("GOOGLE_HOSTED_DOMAINS", "").lower().replace(",", " ").split()
-)
-if os.environ.get("GOOGLE_HOSTED_DOMAINS") and not GOOGLE_HOSTED_DOMAINS:
-    raise ValueError("GOOGLE_HOSTED_DOMAINS must list domains, separated by commas, or be empty")
+# ---- The same in all handlers that have settings ----
+def setting(name: str, default: str = "") -> str:
+    """Return an environment variable, or the default if the variable is unset or empty."""
+    value = os.environ.get(name) or default
+    if value.isspace():
+        raise ValueError(f"{name} contains only spaces. Set a value, or remove the variable.")
+    return value
 
-ENTRY = r"\s*(\*|(?![^,]{513})arn:[a-z*-]+:execute-api:[!-+\--~]+)\s*"
-LISTED = os.environ.get("ALLOWED_RESOURCE_ARNS", "")
-if LISTED and not re.fullmatch(f"{ENTRY}(?:,{ENTRY})*", LISTED):
-    raise ValueError(
-        "ALLOWED_RESOURCE_ARNS must list method ARNs of at most 512 characters: <ARN>, <ARN>, ..."
-    )
-ALLOWED_RESOURCE_ARNS: list[str] = re.findall(ENTRY, LISTED)
 
-# One spelling for each token (RFC 7515 §2): no padding, no junk, no stray bits in the signature's last character.
-COMPACT_JWS = re.compile(
-    r"[\w-]+\.[\w-]+\.(?:[\w-]{4})*+(?:[\w-][AQgw]|[\w-]{2}[AEIMQUYcgkosw048])?", re.ASCII
-)
+# ---- The same in all authorizers and jwt_create_token.py ----
+def table_name() -> str:
+    """Return USER_CREDENTIALS_TABLE_NAME: the name or ARN of a DynamoDB table, or ""."""
+    name = setting("USER_CREDENTIALS_TABLE_NAME")
+    if name and not re.fullmatch(r"(arn:\S+/)?[A-Za-z0-9_.-]{3,255}", name):
+        raise ValueError(
+            "USER_CREDENTIALS_TABLE_NAME is not the name of a DynamoDB table. "
+            "Use 3 to 255 letters, digits, dots, hyphens or underscores, or the table's ARN."
+        )
+    return name
 
-CERTIFICATES_URL = "https://www.googleapis.com/oauth2/v1/certs"
-DAY = 86400  # seconds: certificates count as fresh, and after that as usable, for no longer
-REFETCH_INTERVAL = 60  # seconds between two attempts while there are usable certificates
-OUTAGE_PAUSE = 10  # seconds without an attempt after one that hung, while there are none
+
+# ---- The same in jwt_auth_token.py and jwt_auth_token_google.py ----
+def entries(name: str) -> list[str]:
+    """Return the entries of a comma-separated setting, or an empty list if it is unset."""
+    value = setting(name)
+    if not value:
+        return []
+    found = [entry.strip() for entry in value.split(",")]
+    if "" in found:
+        raise ValueError(f"{name}: entry {found.index('') + 1} is empty. Remove the extra comma.")
+    return found
+
+
+def allowed_resources() -> list[tuple[str, str]]:
+    """Return ALLOWED_RESOURCE_ARNS as pairs of scope and ARN. The scope "" means every token."""
+    resources = []
+    for number, entry in enumerate(entries("ALLOWED_RESOURCE_ARNS"), start=1):
+        try:
+            resources.append(scope_and_arn(entry))
+        except ValueError as error:
+            raise ValueError(f"ALLOWED_RESOURCE_ARNS: entry {number} {error}") from None
+    return resources
+
+
+def scope_and_arn(entry: str) -> tuple[str, str]:
+    """Split <ARN> or <scope>=<ARN>, or raise ValueError if the entry can't match any method."""
+    scope, arn = "", entry
+    if not entry.startswith(("arn:", "*")):
+        scope, _, arn = entry.partition("=")
+        if not re.fullmatch(r"[^\s\"'\\]+", scope):  # RFC 6749 §3.3
+            raise ValueError("has no valid scope before the equals sign.")
+    if arn != "*":
+        check_method_arn(arn)
+    return scope, arn
+
+
+def check_method_arn(arn: str) -> None:
+    """Raise ValueError for an ARN that can't match any method and would deny every request."""
+    if not re.match(r"arn:[a-z*-]+:execute-api:", arn):
+        raise ValueError("is not an execute-api method ARN, with or without <scope>= before it.")
+    if len(arn) > 512:
+        raise ValueError("has more than 512 characters, the limit of IAM policies.")
+    if re.search(r"[\s{}<>;\"']", arn):
+        raise ValueError("has a character that no method ARN has. For {id}, write *.")
+    if re.search(r"\?\w+=", arn):
+        raise ValueError("has a query string, which is not part of a method ARN.")
+    check_stage_and_method(arn.split(":", 5)[-1])
+
+
+def check_stage_and_method(resource: str) -> None:
+    """Raise ValueError unless an ARN ends like <API ID>/<stage>/<METHOD>/<path>, or covers that."""
+    api, _, rest = resource.partition("/")
+    stage, _, rest = rest.partition("/")
+    method, slash, _ = rest.partition("/")
+    if "*" in api or "*" in stage:
+        return  # the wildcard also covers what follows
+    methods = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+    if stage not in methods:
+        if "*" in method or method == "$default":
+            return
+        if method in methods and slash:
+            return
+    raise ValueError("needs <API ID>/<stage>/<METHOD>/<path>, with the method in capitals or as *.")
+
+
+# ---- End of the shared code ----
+
+
+def google_client_ids() -> list[str]:
+    """Return the entries of GOOGLE_CLIENT_ID, without which a token for any app would be valid."""
+    client_ids = entries("GOOGLE_CLIENT_ID")
+    if not client_ids:
+        raise ValueError("GOOGLE_CLIENT_ID is missing. Set it to the OAuth client ID of your app.")
+    for number, client_id in enumerate(client_ids, start=1):
+        if client_id.startswith("GOCSPX-"):
+            raise ValueError(
+                f"GOOGLE_CLIENT_ID: entry {number} is a client secret. Use the client ID, and "
+                "reset the secret in the Google Cloud console."
+            )
+        if re.search(r"[\s;/\"']", client_id):
+            raise ValueError(
+                f"GOOGLE_CLIENT_ID: entry {number} is not a client ID. Use comma-separated client "
+                "IDs, without quotes, spaces or a URL."
+            )
+    return client_ids
+
+
+def hosted_domains() -> list[str]:
+    """Return the entries of GOOGLE_HOSTED_DOMAINS in lower case, as Google spells them."""
+    domains = [domain.lower() for domain in entries("GOOGLE_HOSTED_DOMAINS")]
+    for number, domain in enumerate(domains, start=1):
+        if not re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)+", domain):
+            raise ValueError(
+                f"GOOGLE_HOSTED_DOMAINS: entry {number} is not a domain. "
+                "Use a domain such as example.com, without @ or quotes."
+            )
+    return domains
+
+
+GOOGLE_CLIENT_IDS = google_client_ids()
+GOOGLE_HOSTED_DOMAINS = hosted_domains()
+ALLOWED_RESOURCE_ARNS = allowed_resources()
+USER_CREDENTIALS_TABLE_NAME = table_name()
 CLOCK_SKEW = 10  # seconds
+MINUTE = 60  # seconds
+DAY = 86400  # seconds
+
+if USER_CREDENTIALS_TABLE_NAME:  # imported only if needed, for a faster cold start
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    # At most 7 s: two attempts of 1 s to connect and 2 s to read, and up to 1 s between them.
+    dynamodb = boto3.client(
+        "dynamodb",
+        config=Config(
+            connect_timeout=1,
+            read_timeout=2,
+            retries={"mode": "standard", "total_max_attempts": 2},
+        ),
+    )
 
 
-@dataclasses.dataclass
-class Certificates:
-    """Google's certificates; times in Unix seconds, as the monotonic clock may stand still in a frozen environment."""
+class Certificates(NamedTuple):
+    """Google's certificates, as google-auth reads them from an HTTP response."""
 
-    key_ids: frozenset[str] = frozenset()
-    reply: SimpleNamespace | None = None  # what verify_oauth2_token gets when it asks for them
-    expires: float = 0.0
-    attempted: float = 0.0
-    paused_until: float = 0.0
+    status: int
+    data: bytes
+    refresh_at: float  # Unix seconds
+    usable_until: float  # Unix seconds
 
 
-held = Certificates()
+cached_certificates: Certificates | None = None
 
 
 def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Answer an authorizer event with an IAM policy, or raise Exception("Unauthorized"), a 401."""
-    token = presented_token(event)
-    refresh_certificates(key_id(token))
-    claims = google_claims(token)
+    """Return an IAM policy for the caller, or raise Exception("Unauthorized"), which is a 401."""
+    claims = google_claims(presented_token(event))
+    sub = claims["sub"]
+    email = claims["email"]
+    scope = ""
+    if USER_CREDENTIALS_TABLE_NAME:
+        scope = scope_in_table(sub, email)
     method_arn = event.get("routeArn") or event["methodArn"]
-    context_values = {"sub": claims["sub"], "email": claims["email"], "authorized": True}
-    return policy(claims["sub"], method_arn, ALLOWED_RESOURCE_ARNS, context_values)
+    values_for_backend = {"sub": sub, "email": email, "scope": scope, "authorized": True}
+    return policy(sub, scope, method_arn, values_for_backend)
 
 
+def google_claims(token: str) -> dict[str, Any]:
+    """Return the claims of a valid ID token, or reject it (OpenID Connect Core §3.1.3.7)."""
+    check_form(token)
+    try:
+        claims = verify_oauth2_token(token, certificates, GOOGLE_CLIENT_IDS, CLOCK_SKEW)
+    except TransportError:
+        raise  # from certificates() only: Google can't be reached, which is a 500
+    except Exception as error:  # whatever a token makes google-auth raise, the token is invalid
+        refuse(type(error).__name__)
+    check_claims(claims)
+    return dict(claims)
+
+
+def certificates(url: str, method: str) -> Certificates:
+    """Return Google's certificates. google-auth calls this in place of an HTTP client."""
+    global cached_certificates
+    now = time.time()
+    if cached_certificates and now < cached_certificates.refresh_at:
+        return cached_certificates
+    try:
+        cached_certificates = fetched_certificates(url, now)
+    except (requests.RequestException, ValueError) as error:
+        logger.error("could not fetch Google's certificates: %s", type(error).__name__)
+        if not cached_certificates or now > cached_certificates.usable_until:
+            raise TransportError("Google's certificates could not be fetched.") from None
+        cached_certificates = cached_certificates._replace(refresh_at=now + MINUTE)
+    return cached_certificates
+
+
+def fetched_certificates(url: str, now: float) -> Certificates:
+    """Fetch Google's certificates, or raise RequestException or ValueError."""
+    response = requests.get(url, timeout=(2, 3), allow_redirects=False)
+    response.raise_for_status()
+    if response.status_code != 200 or not response.json():
+        raise ValueError("The response contains no certificates.")
+    refresh_at = now + lifetime(response)
+    return Certificates(200, response.content, refresh_at, usable_until=refresh_at + DAY)
+
+
+def lifetime(response: requests.Response) -> int:
+    """Return for how many seconds a response may be cached (RFC 9111 §4.2): a minute to a day."""
+    max_age = re.search(r"max-age=(\d+)", response.headers.get("Cache-Control", ""))
+    if not max_age:
+        return MINUTE
+    age = int(response.headers.get("Age", "0"))
+    seconds = int(max_age[1]) - age
+    return max(MINUTE, min(seconds, DAY))
+
+
+def check_claims(claims: Any) -> None:
+    """Reject a token that Google signed, but not for a person whom this app accepts."""
+    if not claims.get("sub") or not claims.get("email"):
+        refuse("no sub or email claim")
+    if claims.get("email_verified") is not True:
+        refuse("email not verified")
+    if claims["email"].endswith(".gserviceaccount.com"):
+        # Everybody can create a service account and get tokens for any client ID.
+        refuse("service account")
+    if claims.get("nbf", 0) > time.time() + CLOCK_SKEW:  # google-auth doesn't check it
+        refuse("not valid yet")
+    if GOOGLE_HOSTED_DOMAINS and claims.get("hd") not in GOOGLE_HOSTED_DOMAINS:
+        refuse("not in GOOGLE_HOSTED_DOMAINS")
+
+
+def scope_in_table(sub: str, email: str) -> str:
+    """Return the scope of a Google user in the table, or reject a user who is not in the table."""
+    item = user_item(sub, "scope")
+    if item is None:
+        refuse(f"user not in the table: {sub!r} ({email!r})")
+    return granted_scope(sub, item)
+
+
+# ---- The same in jwt_auth_token.py and jwt_auth_token_google.py ----
 def presented_token(event: dict[str, Any]) -> str:
-    """Return the token in the identity source, under which API Gateway caches the answer, or ""."""
+    """Return the token in the identity source, by which API Gateway caches the policy, or ""."""
     source = event.get("identitySource", event.get("authorizationToken"))
-    if source is None:  # a REST API's REQUEST authorizer, or an HTTP API that caches nothing
-        headers = event.get("multiValueHeaders") or {
-            k: [v] for k, v in (event.get("headers") or {}).items()
-        }
-        source = list(
-            {
-                value
-                for name in headers
-                if name.lower() == "authorization"
-                for value in headers[name] or []
-            }
-        )
+    if source is None:
+        # A REST API's REQUEST authorizer, or an HTTP API without an identity source.
+        source = authorization_headers(event)
     if isinstance(source, list):
+        # Of several values, API Gateway could use another one for its cache.
         source = source[0] if len(source) == 1 else ""
     return bearer_token(source)
 
 
+def authorization_headers(event: dict[str, Any]) -> list[str]:
+    """Return the different values of the Authorization header, in whatever case it is spelled."""
+    headers = event.get("multiValueHeaders")
+    if not headers:
+        single_values = event.get("headers") or {}
+        headers = {name: [value] for name, value in single_values.items()}
+    found: set[str] = set()
+    for name, values in headers.items():
+        if name.lower() == "authorization":
+            found.update(values or [])
+    return list(found)
+
+
+# ---- The same in all authorizers ----
 def bearer_token(value: object) -> str:
-    """Return the token of an Authorization value, with or without the scheme, or "" (RFC 6750 §2.1, 7515 §7.1)."""
+    """Return the token in "Bearer <token>" (RFC 6750 §2.1) or "<token>", or "" if none."""
     if not isinstance(value, str):
         return ""
     scheme, _, token = value.partition(" ")
-    token = token.strip(" ") if scheme.lower() == "bearer" else value
-    return token if COMPACT_JWS.fullmatch(token) else ""
+    if scheme.lower() == "bearer":
+        return token.strip(" ")
+    return value
 
 
-def key_id(token: str) -> str:
-    """Return the "kid" of a token's header, or raise Exception("Unauthorized") (RFC 7515 §4.1.4, §4.1.11)."""
-    try:
-        header = json.loads(base64.urlsafe_b64decode(token.split(".")[0] + "=="))
-        kid = header["kid"]
-    except Exception as error:
-        refuse(type(error).__name__)
-    if not (isinstance(kid, str) and kid) or "crit" in header:  # google-auth passes over crit
-        refuse("no key id, or a critical extension")
-    return kid
+def check_form(token: str) -> None:
+    """Reject what is not a JWT at all: three parts in base64url, with dots between them."""
+    if not token:
+        refuse("no token")
+    if not re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+", token, re.ASCII):
+        refuse("not a JWT")
 
 
 def refuse(reason: str) -> NoReturn:
-    """Log why a token is not valid, and raise what API Gateway answers with 401: exactly this message."""
+    """Log why the token is rejected, and raise the exception that API Gateway turns into a 401."""
     logger.info("refused: %s", reason)
-    raise Exception(
-        "Unauthorized"
-    ) from None  # keeps the token, which the error behind may quote, out of the traceback
+    # Without "from None", the traceback could show the token.
+    raise Exception("Unauthorized") from None
 
 
-def refresh_certificates(kid: str) -> None:
-    """Fetch Google's certificates if those held are expired or lack the key id; raise if that leaves none."""
-    now = time.time()
-    if kid in held.key_ids and now < held.expires:
-        return
-    usable = now < held.expires + DAY
-    if usable and now < held.attempted + REFETCH_INTERVAL:
-        return
-    if not usable and now < held.paused_until:
-        raise RuntimeError(
-            "Google's certificates could not be fetched: the attempt before this one hung"
-        )
-    held.attempted = now
+# ---- The same in all authorizers and jwt_create_token.py ----
+def user_item(user_id: str, *attributes: str) -> dict[str, Any] | None:
+    """Return these attributes of the user's item in DynamoDB, or None if there is no such user."""
+    # Placeholders for the names, because DynamoDB reserves the word "scope".
+    placeholders = {f"#{name}": name for name in attributes}
     try:
-        ThreadPoolExecutor(1).submit(fetch_certificates, now).result(
-            timeout=6
-        )  # seconds: a name has several addresses
-    except Exception as error:
-        logger.error("certificates not fetched: %s", type(error).__name__)
-        if time.time() - now > 1:  # second: it hung
-            held.paused_until = time.time() + OUTAGE_PAUSE
-        if not usable:
-            raise RuntimeError("Google's certificates could not be fetched") from None
-
-
-def fetch_certificates(now: float) -> None:
-    """Hold what Google answers with its lifetime; raise if that is anything but certificates."""
-    response = requests.get(CERTIFICATES_URL, timeout=(2, 3), allow_redirects=False)
-    response.raise_for_status()
-    certificates = response.json()
-    if not certificates:
-        raise ValueError("Google's answer has no certificates")
-    for pem in certificates.values():
-        google.auth.crypt.RSAVerifier.from_string(pem)
-    held.key_ids = frozenset(certificates)
-    held.reply = SimpleNamespace(status=200, data=json.dumps(certificates).encode())
-    held.expires = now + lifetime(response.headers)
-
-
-def lifetime(headers: requests.structures.CaseInsensitiveDict[str]) -> int:
-    """Return for how many seconds an answer is fresh (RFC 9111 §4.2)."""
-    max_age = re.search(
-        r'(?:^|[\s,])max-age="?([0-9]{1,9})', headers.get("Cache-Control", ""), re.IGNORECASE
-    )
-    if not max_age:
-        return 300  # seconds
-    age = re.fullmatch("[0-9]{1,9}", headers.get("Age", ""))
-    return min(max(int(max_age[1]) - (int(age[0]) if age else 0), 0), DAY)
-
-
-def google_claims(token: str) -> dict[str, Any]:
-    """Return the claims of a valid token, or raise Exception("Unauthorized") (OpenID Connect Core §3.1.3.7)."""
-    try:
-        claims: dict[str, Any] = verify_oauth2_token(
-            token, lambda *_, **__: held.reply, GOOGLE_CLIENT_IDS, CLOCK_SKEW
+        found = dynamodb.get_item(
+            TableName=USER_CREDENTIALS_TABLE_NAME,
+            Key={"user_id": {"S": user_id}},
+            ProjectionExpression=", ".join(placeholders),
+            ExpressionAttributeNames=placeholders,
+            ConsistentRead=True,
         )
-    except Exception as error:
-        refuse(type(error).__name__)
-    if reason := objection(claims):
-        refuse(reason)
-    return claims
+    except ClientError as error:
+        lookup_failed(error.response["Error"]["Code"])
+    except BotoCoreError as error:
+        lookup_failed(type(error).__name__)
+    item: dict[str, Any] | None = found.get("Item")
+    return item
 
 
-def objection(claims: dict[str, Any]) -> str:
-    """Return what speaks against the claims of a token that Google signed, or "" (OpenID Connect Core §2)."""
-    if not (is_text(claims.get("sub"), 255) and is_text(claims.get("email"), 320)):
-        return "no sub or no email, or a longer one than the standards allow"
-    dates = [claims.get(name, 0) for name in ("exp", "iat", "nbf")]
-    if (
-        not all(type(date) is int for date in dates)
-        or claims.get("nbf", 0) > time.time() + CLOCK_SKEW
-    ):
-        return "not valid yet, or a date that is not a whole number"
-    if claims.get("email_verified") is not True:
-        return "email not verified"
-    if (
-        claims["email"].lower().endswith(".gserviceaccount.com")
-    ):  # whoever has one can make it a token for any audience
-        return "service account"
-    if GOOGLE_HOSTED_DOMAINS and claims.get("hd") not in GOOGLE_HOSTED_DOMAINS:
-        return "not in GOOGLE_HOSTED_DOMAINS"
-    return ""
+def lookup_failed(reason: str) -> NoReturn:
+    """Log why DynamoDB failed, and raise RuntimeError: nobody gets access without a lookup."""
+    logger.error("DynamoDB lookup failed: %s", reason)
+    raise RuntimeError("The DynamoDB lookup failed.") from None
 
 
-def is_text(value: object, limit: int) -> bool:
-    """Tell whether a value is text of 1 to so many bytes in UTF-8, which has no lone surrogates."""
-    return (
-        isinstance(value, str)
-        and not re.search("[\ud800-\udfff]", value)
-        and 0 < len(value.encode()) <= limit
-    )
+# ---- The same in jwt_auth_token_google.py and jwt_create_token.py ----
+def granted_scope(user_id: str, item: dict[str, Any]) -> str:
+    """Return the scope of a user's item (RFC 6749 §3.3), or "" if it is missing or malformed."""
+    if "scope" not in item:
+        return ""
+    scope: str | None = item["scope"].get("S")
+    if scope is None or scope != " ".join(scope.split()):
+        logger.error(
+            "ignored the malformed scope of user %r: use words separated by single spaces", user_id
+        )
+        return ""
+    return scope
 
 
+# ---- The same in jwt_auth_token.py and jwt_auth_token_google.py ----
 def policy(
-    principal: str, method_arn: str, resources: list[str], context: dict[str, Any]
+    principal: str, scope: str, method_arn: str, values_for_backend: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the answer for every method at once: API Gateway caches it and replays it for other methods."""
-    # For order and log alone, IAM judges by the lists; a bracket is no wildcard there.
-    allowed = not ALLOWED_RESOURCE_ARNS or any(
-        fnmatchcase(method_arn, arn.replace("[", "[[]")) for arn in resources
-    )
-    if resources:
-        listed = {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": resources}
-        # Denied, and not just left out: else a resource policy that allows everybody would let the others through.
-        others = {"Action": "execute-api:Invoke", "Effect": "Deny", "NotResource": resources}
-        # First what decides about this request, for who reads the policy; to IAM the order means nothing.
-        statements = [listed, others] if allowed else [others, listed]
+    """Return the policy for all methods, because API Gateway caches it and reuses it for others."""
+    stage = "/".join(method_arn.split("/")[:2])
+    resources = resources_for(scope, stage)
+    allowed = any(matches(method_arn, arn) for arn in resources)
+    if allowed:
+        logger.info("admitted: %r", principal)
     else:
-        effect, stage = "Allow" if allowed else "Deny", "/".join(method_arn.split("/")[:2])
-        statements = [{"Action": "execute-api:Invoke", "Effect": effect, "Resource": f"{stage}/*"}]
-    logger.info("%s: %r", "admitted" if allowed else "denied by ALLOWED_RESOURCE_ARNS", principal)
-    document = {"Version": "2012-10-17", "Statement": statements}
-    return {"principalId": principal, "policyDocument": document, "context": context}
+        logger.info(
+            "denied by ALLOWED_RESOURCE_ARNS: %r with scope %r asked for %r",
+            principal,
+            scope,
+            method_arn,
+        )
+    return {
+        "principalId": principal,
+        "policyDocument": {
+            "Version": "2012-10-17",
+            "Statement": statements(resources, stage, allowed),
+        },
+        "context": values_for_backend,
+    }
+
+
+def resources_for(scope: str, stage: str) -> list[str]:
+    """Return the ARNs that a token with this scope may call."""
+    if not ALLOWED_RESOURCE_ARNS:
+        return [f"{stage}/*"]
+    scopes = scope.split(" ")
+    return [arn for needed, arn in ALLOWED_RESOURCE_ARNS if not needed or needed in scopes]
+
+
+def matches(method_arn: str, pattern: str) -> bool:
+    """Tell whether a pattern covers a method, as IAM does: only * and ? are wildcards."""
+    return fnmatchcase(method_arn, pattern.replace("[", "[[]"))
+
+
+def statements(resources: list[str], stage: str, allowed: bool) -> list[dict[str, Any]]:
+    """Return the statements that allow the resources, and deny everything else."""
+    action = "execute-api:Invoke"
+    if not resources:
+        return [{"Action": action, "Effect": "Deny", "Resource": f"{stage}/*"}]
+    allow = {"Action": action, "Effect": "Allow", "Resource": resources}
+    # Otherwise, a resource policy that allows everyone would override the implicit deny.
+    deny = {"Action": action, "Effect": "Deny", "NotResource": resources}
+    # IAM ignores the order. The statement that decides this request comes first, for people
+    # and tests that look only at the first one.
+    if allowed:
+        return [allow, deny]
+    return [deny, allow]

@@ -1,29 +1,47 @@
-"""Authorizer of a WebSocket API's $connect route: admits clients with a JWT of jwt_create_token.py (HS256).
+"""Lambda authorizer for WebSocket APIs ($connect). Validates the JWTs of jwt_create_token.py.
+
+The JWTs are signed with HS256: login and authorizers share one secret.
 
 Environment
-    JWT_SECRET           required   the key that signs: 32 bytes or more (RFC 7518 §3.2), 10 of them different
-    JWT_SECRET_PREVIOUS  optional   the key before it: still verifies, never signs
-    JWT_ISSUER           optional   when set, the token's "iss" must be this
-    JWT_AUDIENCE         optional   when set, the token's "aud" must be, or contain, this; when not, it must have none
-    USER_CREDENTIALS_TABLE_NAME     optional   login's table, to log users out: refuses a token whose user is not in
-                                    it, or has a tokensValidFrom (number, Unix seconds) later than the token's "iat"
+    JWT_SECRET             required   Signing secret, the same as login's. At least 32 bytes
+                                      (RFC 7518 §3.2) and 10 different characters.
+                                      To generate one: openssl rand -hex 32
+    JWT_SECRET_PREVIOUS    optional   Second secret that is accepted while you rotate JWT_SECRET.
+                                      It is never used to sign.
+    JWT_ISSUER             optional   Required "iss" claim. If unset, "iss" isn't checked.
+    JWT_AUDIENCE           optional   Required "aud" claim, or one of its values. If unset, a
+                                      token with an "aud" claim is rejected.
+    USER_CREDENTIALS_TABLE_NAME       optional   Login's DynamoDB table. If set, the tokens of
+                                      deleted users are rejected, and those whose "token_version"
+                                      claim isn't the user's current tokenVersion.
+    AWS_LAMBDA_LOG_LEVEL   optional   Lambda sets it if you choose a log level. Default: INFO
 
-Layer        basic_auth (PyJWT); boto3, for the table, comes with the runtime
-Permissions  CloudWatch Logs; with the table, dynamodb:GetItem on it (attributes user_id and tokensValidFrom)
-Memory       256 MB, timeout 10 s: a DynamoDB that hangs takes 7 s
-Answers      401  no valid token (raises Exception("Unauthorized"))
-             500  DynamoDB failed, a setting is missing or bad, or this is not $connect (the log says which)
-Token source header Authorization, "Bearer <jwt>" or the bare token; else the query string parameter access_token, as a
-             browser's WebSocket cannot set headers. URLs are logged, and RFC 9700 §4.3.2 forbids tokens in them:
-             if you need no browsers, set the identity source route.request.header.Authorization, and API Gateway
-             refuses whoever sends no header. Otherwise set none, for API Gateway demands every one that is set.
-Caching      none on a WebSocket API. Only $connect is authorized: a connection outlives its token, up to 2 hours.
-Rotation     1. authorizers: JWT_SECRET = new, JWT_SECRET_PREVIOUS = old  2. login: JWT_SECRET = new
-             3. after JWT_TTL_SECONDS: drop JWT_SECRET_PREVIOUS. Nobody is logged out.
+Layer        basic_auth (PyJWT). boto3, needed for the table, comes with the Lambda runtime.
+Permissions  CloudWatch Logs. With the table also dynamodb:GetItem on it (attributes user_id and
+             tokenVersion).
+Memory       256 MB, timeout 10 s. A DynamoDB lookup gives up after 7 s.
+Responses    401  The token is missing, invalid, expired or revoked. The function raises
+                  Exception("Unauthorized"), which API Gateway turns into a 401. A browser shows
+                  only a failed connection (close code 1006).
+             500  A setting is missing or invalid, DynamoDB failed, or the function is attached
+                  to something other than $connect. The log says which.
+Token source The first of these that the client sends. A bad token is not replaced by a later one:
+                 1. The header "Authorization: Bearer <jwt>", from clients that can set headers.
+                 2. The subprotocol: new WebSocket(url, ["access_token", jwt]) in a browser. The
+                    $connect integration has to answer with the subprotocol access_token
+                    (restricted_access_lambda.py does).
+                 3. The query string, ?access_token=<jwt>. URLs end up in logs and histories, so
+                    use it only for clients that can do neither (RFC 9700 §4.3.2).
+             Leave the authorizer's identity source empty. Otherwise, API Gateway rejects clients
+             that send the token in another place.
+Caching      None: API Gateway doesn't cache the policies of WebSocket authorizers. A connection
+             outlives the token, for up to 2 hours. The context has exp for closing it in time.
+Context      userId, scope ("" if the token has none), authorized (true) and exp (the token's
+             expiry in Unix seconds), for the backend. It gets them with every message.
+Rotation     As in jwt_auth_token.py, together with it.
 Version      2.0.0 (CHANGELOG.md says what changed)
 """
 
-import contextlib
 import logging
 import os
 import re
@@ -31,180 +49,226 @@ from typing import Any, NoReturn
 
 import jwt
 
-logger = logging.getLogger()
-logger.setLevel(logging.INFO)
-
-# Another kind of key in base64, which a stranger may know: of DER (MI, MF, MC ...), SSH (AAAA) or PEM (LS0t).
-BASE64_KEY = re.compile(
-    r"[\s\"']*(?:M(?:I[GHI]|[A-H][AEIMQUYcgkosw048][Cw])|AAAA|LS0t)[\w+/=\s\\\"'-]+"
-)
+logger = logging.getLogger(__name__)
+if not os.environ.get("AWS_LAMBDA_LOG_LEVEL"):  # otherwise the runtime has set the level
+    logger.setLevel(logging.INFO)
 
 
+# ---- The same in all handlers that have settings ----
+def setting(name: str, default: str = "") -> str:
+    """Return an environment variable, or the default if the variable is unset or empty."""
+    value = os.environ.get(name) or default
+    if value.isspace():
+        raise ValueError(f"{name} contains only spaces. Set a value, or remove the variable.")
+    return value
+
+
+# ---- The same in all authorizers and jwt_create_token.py ----
+def table_name() -> str:
+    """Return USER_CREDENTIALS_TABLE_NAME: the name or ARN of a DynamoDB table, or ""."""
+    name = setting("USER_CREDENTIALS_TABLE_NAME")
+    if name and not re.fullmatch(r"(arn:\S+/)?[A-Za-z0-9_.-]{3,255}", name):
+        raise ValueError(
+            "USER_CREDENTIALS_TABLE_NAME is not the name of a DynamoDB table. "
+            "Use 3 to 255 letters, digits, dots, hyphens or underscores, or the table's ARN."
+        )
+    return name
+
+
+# ---- The same in both JWT authorizers and jwt_create_token.py ----
 def signing_secret(name: str) -> str:
-    """Return the secret in a variable, or stop the function if it is weak or another kind of key (RFC 8725 §3.5)."""
-    secret = os.environ.get(name, "")
-    with contextlib.suppress(Exception):
-        jwt.encode(
-            {}, secret.strip("\"' \t\r\n"), algorithm="HS256"
-        )  # PyJWT refuses PEM, SSH and JWK
-        if (
-            len(secret.encode()) >= 32
-            and len(set(secret)) >= 10
-            and not BASE64_KEY.fullmatch(secret)
-        ):
-            return secret
-    raise ValueError(
-        f"{name} must be 32 bytes, 10 of them different, no PEM, SSH, JWK or DER: openssl rand -hex 32"
-    )
+    """Return a signing secret, or stop the function from starting if the secret is weak."""
+    secret = setting(name)
+    generate_one = "To generate one: openssl rand -hex 32"
+    if len(secret.encode()) < 32:
+        raise ValueError(f"{name} is missing or has fewer than 32 bytes. {generate_one}")
+    if len(set(secret)) < 10:
+        raise ValueError(f"{name} has fewer than 10 different characters. {generate_one}")
+    if secret != secret.strip().strip("\"'"):
+        raise ValueError(f"{name} begins or ends with white space or a quote. Remove it.")
+    try:
+        jwt.get_algorithm_by_name("HS256").prepare_key(secret)
+    except jwt.InvalidKeyError:
+        # PyJWT refuses PEM, SSH and JWK keys: public keys are no secrets (RFC 8725 §2.1).
+        raise ValueError(f"{name} is a PEM, SSH or JWK key, not a secret. {generate_one}") from None
+    return secret
 
+
+# ---- End of the shared code ----
 
 JWT_SECRET = signing_secret("JWT_SECRET")
-JWT_SECRET_PREVIOUS = (
-    signing_secret("JWT_SECRET_PREVIOUS") if os.environ.get("JWT_SECRET_PREVIOUS") else ""
-)
+JWT_SECRET_PREVIOUS = ""
+if setting("JWT_SECRET_PREVIOUS"):
+    JWT_SECRET_PREVIOUS = signing_secret("JWT_SECRET_PREVIOUS")
+JWT_ISSUER = setting("JWT_ISSUER") or None
+JWT_AUDIENCE = setting("JWT_AUDIENCE") or None
+USER_CREDENTIALS_TABLE_NAME = table_name()
 
-VALIDATION: dict[str, Any] = {
-    "algorithms": ["HS256"],
-    "issuer": os.environ.get("JWT_ISSUER") or None,
-    "audience": os.environ.get("JWT_AUDIENCE") or None,
-    "leeway": 10,  # seconds of clock skew
-    "options": {"require": ["exp", "user_id"]},
-}
-
-# One spelling for each token (RFC 7515 §2): no padding, no junk, no stray bits in the signature's last character.
-COMPACT_JWS = re.compile(
-    r"[\w-]+\.[\w-]+\.(?:[\w-]{4})*+(?:[\w-][AQgw]|[\w-]{2}[AEIMQUYcgkosw048])?", re.ASCII
-)
-SCOPE = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")  # RFC 6749 §3.3
-UNICODE = re.compile("[^\ud800-\udfff]+")  # no lone surrogates: UTF-8 has none
-
-USER_CREDENTIALS_TABLE_NAME = os.environ.get("USER_CREDENTIALS_TABLE_NAME", "")
-if USER_CREDENTIALS_TABLE_NAME:  # without it, the cold start is spared these
-    from concurrent.futures import ThreadPoolExecutor
-
+if USER_CREDENTIALS_TABLE_NAME:  # imported only if needed, for a faster cold start
     import boto3
     from botocore.config import Config
-    from botocore.exceptions import ClientError
+    from botocore.exceptions import BotoCoreError, ClientError
 
-    # 2 attempts of 1 s to connect and 2 s between two reads, and 1 s at most between the attempts.
-    timeouts = Config(
-        connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2}
+    # At most 7 s: two attempts of 1 s to connect and 2 s to read, and up to 1 s between them.
+    dynamodb = boto3.client(
+        "dynamodb",
+        config=Config(
+            connect_timeout=1,
+            read_timeout=2,
+            retries={"mode": "standard", "total_max_attempts": 2},
+        ),
     )
-    dynamodb, threads = (
-        boto3.client("dynamodb", config=timeouts),
-        ThreadPoolExecutor(100),
-    )  # one for each that hangs
 
 
 def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Answer a $connect authorizer event with an IAM policy, or raise Exception("Unauthorized"), a 401."""
-    method_arn = str(event.get("methodArn"))
-    if method_arn.split("/")[2:] != [
-        "$connect"
-    ]:  # there, a policy for one method would be cached and replayed
+    """Return an IAM policy for the connection, or raise Exception("Unauthorized"), a 401."""
+    method_arn = event.get("methodArn", "")
+    if method_arn.split("/")[2:] != ["$connect"]:  # <API>/<stage>/$connect
+        # Another kind of API would cache the policy for one method and apply it to others.
         raise RuntimeError(
-            "This authorizer is for $connect of a WebSocket API; for others take jwt_auth_token.py"
+            "This authorizer only works for the $connect route of a WebSocket API. "
+            "For REST and HTTP APIs, use jwt_auth_token.py."
         )
     claims = verified_claims(connect_token(event))
-    user_id, scope = claims["user_id"], claims.get("scope", "")
     if USER_CREDENTIALS_TABLE_NAME:
-        refuse_if_logged_out(user_id, claims.get("iat"))
+        reject_if_revoked(claims)
+    logger.info("admitted: %r", claims["user_id"])
     statement = {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": method_arn}
-    logger.info("admitted: %r", user_id)
     return {
-        "principalId": user_id,
+        "principalId": claims["user_id"],
         "policyDocument": {"Version": "2012-10-17", "Statement": [statement]},
-        "context": {"userId": user_id, "scope": scope, "authorized": True},
+        "context": {
+            "userId": claims["user_id"],
+            "scope": claims.get("scope", ""),
+            "authorized": True,
+            "exp": int(claims["exp"]),
+        },
     }
 
 
 def connect_token(event: dict[str, Any]) -> str:
-    """Return the token of the Authorization header, else of the query string, else ""."""
+    """Return the token from the header, otherwise the subprotocol, otherwise the query string."""
     headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+    authorization = headers.get("authorization")
+    if authorization:
+        return bearer_token(authorization)
+    subprotocols = [name.strip() for name in headers.get("sec-websocket-protocol", "").split(",")]
+    if "access_token" in subprotocols:
+        return subprotocol_token(subprotocols)
     query = event.get("queryStringParameters") or {}
-    return bearer_token(headers.get("authorization") or query.get("access_token"))
+    return bearer_token(query.get("access_token"))
 
 
+def subprotocol_token(subprotocols: list[str]) -> str:
+    """Return the token that a client offers right after the subprotocol access_token, or ""."""
+    position = subprotocols.index("access_token") + 1
+    if position == len(subprotocols):
+        return ""
+    return subprotocols[position]
+
+
+# ---- The same in all authorizers ----
 def bearer_token(value: object) -> str:
-    """Return the token of an Authorization value, with or without the scheme, or "" (RFC 6750 §2.1, 7515 §7.1)."""
+    """Return the token in "Bearer <token>" (RFC 6750 §2.1) or "<token>", or "" if none."""
     if not isinstance(value, str):
         return ""
     scheme, _, token = value.partition(" ")
-    token = token.strip(" ") if scheme.lower() == "bearer" else value
-    return token if COMPACT_JWS.fullmatch(token) else ""
+    if scheme.lower() == "bearer":
+        return token.strip(" ")
+    return value
 
 
+def check_form(token: str) -> None:
+    """Reject what is not a JWT at all: three parts in base64url, with dots between them."""
+    if not token:
+        refuse("no token")
+    if not re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+", token, re.ASCII):
+        refuse("not a JWT")
+
+
+def refuse(reason: str) -> NoReturn:
+    """Log why the token is rejected, and raise the exception that API Gateway turns into a 401."""
+    logger.info("refused: %s", reason)
+    # Without "from None", the traceback could show the token.
+    raise Exception("Unauthorized") from None
+
+
+# ---- The same in both JWT authorizers ----
 def verified_claims(token: str) -> dict[str, Any]:
-    """Return the claims of a valid token, or raise Exception("Unauthorized") (RFC 7519 §7.2)."""
+    """Return the claims of a valid token, or reject the token (RFC 7519 §7.2)."""
+    check_form(token)
     try:
         claims = decoded(token)
-    except Exception as error:
+    except jwt.MissingRequiredClaimError as error:
+        refuse(f"no {error.claim} claim")
+    except Exception as error:  # whatever a token makes PyJWT raise, the token is invalid
         refuse(type(error).__name__)
-    user_id, scope = claims["user_id"], claims.get("scope", "none")  # any word passes for no scope
-    dates = {
-        type(claims["exp"]),
-        type(claims.get("nbf", 0)),
-        type(claims.get("iat", 0)),
-    }  # PyJWT takes text, too
-    if not dates <= {int, float} or not isinstance(user_id, str) or not isinstance(scope, str):
-        refuse("a claim of the wrong type")
-    if (
-        not UNICODE.fullmatch(user_id)
-        or len(user_id.encode()) > 256
-        or not SCOPE.fullmatch(scope)
-        or len(scope) > 1024
-    ):
-        refuse("a user_id or a scope that login would not issue")
+    user_id = claims["user_id"]
+    if not isinstance(user_id, str) or not user_id:
+        refuse("invalid user_id claim")
+    if not isinstance(claims.get("scope", ""), str):
+        refuse("invalid scope claim")
     return claims
 
 
 def decoded(token: str) -> dict[str, Any]:
-    """Return the claims of a token that JWT_SECRET or JWT_SECRET_PREVIOUS signed."""
+    """Return the claims of a token that was signed with JWT_SECRET or JWT_SECRET_PREVIOUS."""
     try:
-        return jwt.decode(token, JWT_SECRET, **VALIDATION)
+        return decoded_with(JWT_SECRET, token)
     except jwt.InvalidSignatureError:
         if not JWT_SECRET_PREVIOUS:
             raise
-        return jwt.decode(token, JWT_SECRET_PREVIOUS, **VALIDATION)
+        return decoded_with(JWT_SECRET_PREVIOUS, token)
 
 
-def refuse(reason: str) -> NoReturn:
-    """Log why a token is not valid, and raise what API Gateway answers with 401: exactly this message."""
-    logger.info("refused: %s", reason)
-    raise Exception(
-        "Unauthorized"
-    ) from None  # keeps the token, which the error behind may quote, out of the traceback
+def decoded_with(secret: str, token: str) -> dict[str, Any]:
+    """Return the claims of a token that was signed with the secret, or raise PyJWT's exception."""
+    return jwt.decode(
+        token,
+        secret,
+        algorithms=["HS256"],
+        issuer=JWT_ISSUER,
+        audience=JWT_AUDIENCE,
+        leeway=10,  # seconds of clock skew
+        options={"require": ["exp", "user_id"]},
+    )
 
 
-def refuse_if_logged_out(user_id: str, issued_at: float | None) -> None:
-    """Refuse a token from before the user's tokensValidFrom (both in Unix seconds), or of a user who is gone."""
+def reject_if_revoked(claims: dict[str, Any]) -> None:
+    """Reject the token of a deleted user, or one from before the user's tokenVersion changed."""
+    user_id = claims["user_id"]
+    item = user_item(user_id, "tokenVersion")
+    if item is None:
+        refuse(f"user not in the table: {user_id!r}")
+    expected = None
+    if "token_version" in claims:
+        expected = {"S": claims["token_version"]}
+    if item.get("tokenVersion") != expected:
+        refuse(f"token revoked: {user_id!r}")
+
+
+# ---- The same in all authorizers and jwt_create_token.py ----
+def user_item(user_id: str, *attributes: str) -> dict[str, Any] | None:
+    """Return these attributes of the user's item in DynamoDB, or None if there is no such user."""
+    # Placeholders for the names, because DynamoDB reserves the word "scope".
+    placeholders = {f"#{name}": name for name in attributes}
     try:
-        item = user_item(user_id, ProjectionExpression="tokensValidFrom")
-        valid_from = (item or {}).get("tokensValidFrom", {"N": "0"})["N"]
-        if not re.fullmatch("[0-9]{1,38}", valid_from):
-            raise ValueError("tokensValidFrom is no whole number")
-    except Exception as error:
-        code = (
-            error.response["Error"]["Code"]
-            if isinstance(error, ClientError)
-            else type(error).__name__
+        found = dynamodb.get_item(
+            TableName=USER_CREDENTIALS_TABLE_NAME,
+            Key={"user_id": {"S": user_id}},
+            ProjectionExpression=", ".join(placeholders),
+            ExpressionAttributeNames=placeholders,
+            ConsistentRead=True,
         )
-        logger.error("failed: DynamoDB: %s", code)
-        raise RuntimeError("DynamoDB failed") from None
-    if item is None or issued_at is None or issued_at < int(valid_from):
-        refuse("no such user, or logged out")
+    except ClientError as error:
+        lookup_failed(error.response["Error"]["Code"])
+    except BotoCoreError as error:
+        lookup_failed(type(error).__name__)
+    item: dict[str, Any] | None = found.get("Item")
+    return item
 
 
-def user_item(user_id: str, **attributes: Any) -> Any:
-    """Return what the table has of a user, or None where there is no such user; raise if DynamoDB fails or hangs."""
-    request = {
-        "TableName": USER_CREDENTIALS_TABLE_NAME,
-        "Key": {"user_id": {"S": user_id}},
-        "ConsistentRead": True,
-    }
-    request |= attributes | {"ReturnConsumedCapacity": "TOTAL"}
-    found = threads.submit(dynamodb.get_item, **request).result(timeout=7)  # seconds
-    found.pop(
-        "ConsumedCapacity"
-    )  # or KeyError, where it was no DynamoDB: botocore takes a 200 in HTML for empty
-    return found.get("Item")
+def lookup_failed(reason: str) -> NoReturn:
+    """Log why DynamoDB failed, and raise RuntimeError: nobody gets access without a lookup."""
+    logger.error("DynamoDB lookup failed: %s", reason)
+    raise RuntimeError("The DynamoDB lookup failed.") from None

@@ -1,221 +1,279 @@
-"""Login, POST /auth: checks user_id and password against DynamoDB and issues a JWT (HS256).
+"""Login for REST and HTTP APIs (POST /auth). Checks a password in DynamoDB and issues a JWT.
+
+The JWT is signed with HS256: login and authorizers share one secret.
 
 Environment
-    USER_CREDENTIALS_TABLE_NAME  required   table with the key user_id, and the attributes passwordHash and, for rights
-                                            per user, scope ("read admin"); all of them strings
-    JWT_SECRET                   required   the key that signs: 32 bytes or more (RFC 7518 §3.2), 10 of them different
-    JWT_ISSUER                   optional   put into the token as "iss"
-    JWT_AUDIENCE                 optional   put into the token as "aud"
-    JWT_TTL_SECONDS              optional   how long a token is valid; default 3600, at most 2592000 (30 days)
-    CORS_ALLOW_ORIGIN            optional   the one origin whose pages may read the answer; default *
+    USER_CREDENTIALS_TABLE_NAME  required   DynamoDB table with the users. Its key is user_id. The
+                                 other attributes, all strings: passwordHash (bcrypt), tokenVersion
+                                 (see Revoking) and scope (permissions, such as "read admin").
+    JWT_SECRET             required   Signing secret, the same as the authorizers'. At least 32
+                                      bytes (RFC 7518 §3.2) and 10 different characters.
+                                      To generate one: openssl rand -hex 32
+    JWT_ISSUER             optional   "iss" claim of the tokens. Set it on the authorizers too.
+    JWT_AUDIENCE           optional   "aud" claim of the tokens. Set it on the authorizers too.
+    JWT_TTL_SECONDS        optional   Lifetime of a token in seconds, at most 2592000 (30 days).
+                                      Default: 3600
+    CORS_ALLOW_ORIGIN      optional   The one origin whose pages may read the responses.
+                                      Default: * (all)
+    AWS_LAMBDA_LOG_LEVEL   optional   Lambda sets it if you choose a log level. Default: INFO
 
-Layer        basic_auth (PyJWT, bcrypt); boto3 comes with the runtime
-Permissions  dynamodb:GetItem on that table (attributes user_id, passwordHash and scope), CloudWatch Logs
-Memory       1024 MB, timeout 15 s: bcrypt takes a third of a second of a whole CPU, a DynamoDB that hangs 7 s
-Event        Lambda proxy integration of a REST API, an HTTP API or a function URL, with the JSON object
-             {"user_id": "...", "password": "..."} as body; or that object itself (console test, other integrations)
-Answers      200  {"token": "<jwt>", "token_type": "Bearer", "expires_in": <seconds>}, with "scope" if the user has one
-             400  {"message": ...}  the request is not such an object
-             401  {"message": ...}  wrong user_id or password: one body, and one duration for hashes of cost 12
-             500  {"message": ...}  DynamoDB failed; the log has its error code
-             502  from API Gateway (HTTP API: 500): a setting is missing or bad (the log says why)
-Caching      none. Throttle the route: every call costs a bcrypt
-Rotation     see jwt_auth_token.py: the authorizers get a new JWT_SECRET first
+Layer        basic_auth (PyJWT, bcrypt). boto3 comes with the Lambda runtime.
+Permissions  CloudWatch Logs, and dynamodb:GetItem on the table (attributes user_id, passwordHash,
+             tokenVersion and scope).
+Memory       1024 MB, timeout 15 s. bcrypt needs about a third of a second of a full CPU. A
+             DynamoDB lookup gives up after 7 s.
+Event        Lambda proxy integration of a REST or HTTP API, with the JSON object
+             {"user_id": "...", "password": "..."} as the body (at most 10,000 bytes), or this
+             object only (test in the console).
+Responses    200  {"token": "<jwt>", "token_type": "Bearer", "expires_in": <seconds>}, and "scope"
+                  if the user has one.
+             400  {"message": "..."}  The request is not such an object. The message says why.
+             401  {"message": "Invalid user_id or password"}  The same response, in the same time,
+                  whether or not the user exists. That prevents user enumeration. (A hash with
+                  another cost than 12 takes another time.)
+             500  {"message": "Internal server error"}  DynamoDB failed. The log has the error code.
+             502  A setting is missing or invalid. The log says which. (HTTP APIs respond with 500.)
+Caching      None: the responses forbid it.
+Throttling   Throttle the route in API Gateway: every request costs one bcrypt computation.
+Revoking     Login copies the user's tokenVersion into the "token_version" claim. Authorizers that
+             read the table reject tokens whose claim isn't the current tokenVersion.
+Rotation     See jwt_auth_token.py: the authorizers get the new JWT_SECRET first.
 Version      2.0.0 (CHANGELOG.md says what changed)
 """
 
 import base64
-import contextlib
 import json
 import logging
 import os
 import re
 import time
+import unicodedata
 import uuid
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NoReturn
 
 import bcrypt
 import boto3
 import jwt
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
-logger = logging.getLogger()
-logger.setLevel(logging.INFO)
-
-USER_CREDENTIALS_TABLE_NAME = os.environ.get("USER_CREDENTIALS_TABLE_NAME", "")
-if not re.fullmatch("[!-~]+", USER_CREDENTIALS_TABLE_NAME):
-    raise ValueError("USER_CREDENTIALS_TABLE_NAME must be set: the DynamoDB table with the users")
-
-# Another kind of key in base64, which a stranger may know: of DER (MI, MF, MC ...), SSH (AAAA) or PEM (LS0t).
-BASE64_KEY = re.compile(
-    r"[\s\"']*(?:M(?:I[GHI]|[A-H][AEIMQUYcgkosw048][Cw])|AAAA|LS0t)[\w+/=\s\\\"'-]+"
-)
+logger = logging.getLogger(__name__)
+if not os.environ.get("AWS_LAMBDA_LOG_LEVEL"):  # otherwise the runtime has set the level
+    logger.setLevel(logging.INFO)
 
 
+# ---- The same in all handlers that have settings ----
+def setting(name: str, default: str = "") -> str:
+    """Return an environment variable, or the default if the variable is unset or empty."""
+    value = os.environ.get(name) or default
+    if value.isspace():
+        raise ValueError(f"{name} contains only spaces. Set a value, or remove the variable.")
+    return value
+
+
+# ---- The same in all authorizers and jwt_create_token.py ----
+def table_name() -> str:
+    """Return USER_CREDENTIALS_TABLE_NAME: the name or ARN of a DynamoDB table, or ""."""
+    name = setting("USER_CREDENTIALS_TABLE_NAME")
+    if name and not re.fullmatch(r"(arn:\S+/)?[A-Za-z0-9_.-]{3,255}", name):
+        raise ValueError(
+            "USER_CREDENTIALS_TABLE_NAME is not the name of a DynamoDB table. "
+            "Use 3 to 255 letters, digits, dots, hyphens or underscores, or the table's ARN."
+        )
+    return name
+
+
+# ---- The same in both JWT authorizers and jwt_create_token.py ----
 def signing_secret(name: str) -> str:
-    """Return the secret in a variable, or stop the function if it is weak or another kind of key (RFC 8725 §3.5)."""
-    secret = os.environ.get(name, "")
-    with contextlib.suppress(Exception):
-        jwt.encode(
-            {}, secret.strip("\"' \t\r\n"), algorithm="HS256"
-        )  # PyJWT refuses PEM, SSH and JWK
-        if (
-            len(secret.encode()) >= 32
-            and len(set(secret)) >= 10
-            and not BASE64_KEY.fullmatch(secret)
-        ):
-            return secret
-    raise ValueError(
-        f"{name} must be 32 bytes, 10 of them different, no PEM, SSH, JWK or DER: openssl rand -hex 32"
-    )
+    """Return a signing secret, or stop the function from starting if the secret is weak."""
+    secret = setting(name)
+    generate_one = "To generate one: openssl rand -hex 32"
+    if len(secret.encode()) < 32:
+        raise ValueError(f"{name} is missing or has fewer than 32 bytes. {generate_one}")
+    if len(set(secret)) < 10:
+        raise ValueError(f"{name} has fewer than 10 different characters. {generate_one}")
+    if secret != secret.strip().strip("\"'"):
+        raise ValueError(f"{name} begins or ends with white space or a quote. Remove it.")
+    try:
+        jwt.get_algorithm_by_name("HS256").prepare_key(secret)
+    except jwt.InvalidKeyError:
+        # PyJWT refuses PEM, SSH and JWK keys: public keys are no secrets (RFC 8725 §2.1).
+        raise ValueError(f"{name} is a PEM, SSH or JWK key, not a secret. {generate_one}") from None
+    return secret
 
 
+# ---- The same in jwt_create_token.py and restricted_access_lambda.py ----
+def cors_origin() -> str:
+    """Return CORS_ALLOW_ORIGIN: one origin (RFC 6454 §6.2), or *."""
+    origin = setting("CORS_ALLOW_ORIGIN", "*")
+    if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s,/]+", origin):
+        raise ValueError(
+            "CORS_ALLOW_ORIGIN is not an origin. Use one origin without a path or slash at its "
+            "end, such as https://app.example.com, or * for all."
+        )
+    return origin
+
+
+# ---- End of the shared code ----
+
+
+def token_lifetime() -> int:
+    """Return JWT_TTL_SECONDS as a number."""
+    text = setting("JWT_TTL_SECONDS", "3600")
+    if not re.fullmatch("[0-9]{1,7}", text) or not 1 <= int(text) <= 2_592_000:
+        raise ValueError(
+            "JWT_TTL_SECONDS is not a lifetime. Use a whole number of seconds from 1 to 2592000 "
+            "(30 days)."
+        )
+    return int(text)
+
+
+USER_CREDENTIALS_TABLE_NAME = table_name()
+if not USER_CREDENTIALS_TABLE_NAME:
+    raise ValueError("USER_CREDENTIALS_TABLE_NAME is missing. Set it to the table with the users.")
 JWT_SECRET = signing_secret("JWT_SECRET")
-OPTIONAL_CLAIMS = {"iss": os.environ.get("JWT_ISSUER"), "aud": os.environ.get("JWT_AUDIENCE")}
+JWT_ISSUER = setting("JWT_ISSUER")
+JWT_AUDIENCE = setting("JWT_AUDIENCE")
+JWT_TTL_SECONDS = token_lifetime()
+CORS_ALLOW_ORIGIN = cors_origin()
 
-TTL = os.environ.get("JWT_TTL_SECONDS") or "3600"
-if not re.fullmatch("[1-9][0-9]{0,6}", TTL) or int(TTL) > 2_592_000:
-    raise ValueError(
-        "JWT_TTL_SECONDS must be a whole number of seconds, from 1 to 2592000 (30 days)"
-    )
-JWT_TTL_SECONDS = int(TTL)
+MAX_BODY = 10_000  # bytes: parsing a larger one could cost more than bcrypt
+BCRYPT_HASH = re.compile(r"\$2[abxy]\$\d\d\$[./A-Za-z0-9]{53}")
+MAX_COST = 15  # a hash that costs more could outlast the function's timeout
+DUMMY_HASH = "$2b$12$XizYodWE.wi0uI0O215WQ.NzeMa11/dM2kJZDkQiqVjHlp4lstL/W"  # of random bytes
 
-CORS_ALLOW_ORIGIN = os.environ.get("CORS_ALLOW_ORIGIN") or "*"
-if not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^\s,/]+", CORS_ALLOW_ORIGIN):
-    raise ValueError(
-        "CORS_ALLOW_ORIGIN must be * or one origin without a path, such as https://app.example.com"
-    )
-
-# 2 attempts of 1 s to connect and 2 s between two reads, and 1 s at most between the attempts.
-timeouts = Config(
-    connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2}
+# At most 7 s: two attempts of 1 s to connect and 2 s to read, and up to 1 s between them.
+dynamodb = boto3.client(
+    "dynamodb",
+    config=Config(
+        connect_timeout=1,
+        read_timeout=2,
+        retries={"mode": "standard", "total_max_attempts": 2},
+    ),
 )
-dynamodb, threads = (
-    boto3.client("dynamodb", config=timeouts),
-    ThreadPoolExecutor(100),
-)  # one for each that hangs
-
-SCOPE = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")  # RFC 6749 §3.3
-# Costs from 4 to 15: a higher one could outlast the function's timeout after a slow DynamoDB.
-USABLE_HASH = re.compile(r"\$2[abxy]\$(?:0[4-9]|1[0-5])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
-DUMMY_HASH = "$2b$12$XizYodWE.wi0uI0O215WQ.NzeMa11/dM2kJZDkQiqVjHlp4lstL/W"  # of random bytes that nobody kept
 
 
 def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Answer a login request with a JWT, or with the status and the message that say why not."""
+    """Return a response with a JWT, or one that says why there is none."""
     try:
         user_id, password = credentials(event)
-    except ValueError as error:
-        logger.info("refused: not a login request")
-        return answer(400, {"message": str(error)})
+    except ValueError as error:  # raised below, with a message for the client
+        logger.info("refused: invalid request: %s", error)
+        return response(400, {"message": str(error)})
     try:
-        item = user_item(
-            user_id,
-            ProjectionExpression="passwordHash, #s",
-            ExpressionAttributeNames={"#s": "scope"},
-        )
-        stored = usable_hash(item)
-    except Exception as error:
-        code = (
-            error.response["Error"]["Code"]
-            if isinstance(error, ClientError)
-            else type(error).__name__
-        )
-        logger.error("failed: DynamoDB: %s", code)
-        return answer(500, {"message": "Internal server error"})
-    if not password_matches(password, stored):
-        log_refusal(user_id, item, stored)
-        return answer(401, {"message": "Invalid user_id or password"})
-    scope = granted_scope(user_id, item or {})
-    token = signed_token(user_id, scope)
-    logger.info("admitted: %r", user_id)
-    return answer(
-        200, {"token": token, "token_type": "Bearer", "expires_in": JWT_TTL_SECONDS} | scope
-    )
+        item = user_item(user_id, "passwordHash", "tokenVersion", "scope")
+    except RuntimeError:
+        return response(500, {"message": "Internal server error"})
+    password_hash = usable_hash(item)
+    if not password_matches(password, password_hash):
+        log_refusal(user_id, item, password_hash)
+        return response(401, {"message": "Invalid user_id or password"})
+    return successful_login(user_id, item or {})
 
 
-def credentials(event: object) -> tuple[str, str]:
-    """Return user_id and password, or raise ValueError with the sentence that the caller gets."""
-    request = request_object(event)
-    for name in ("user_id", "password"):
-        value = request.get(name)
-        if not isinstance(value, str) or not re.fullmatch("[^\ud800-\udfff]+", value):
-            raise ValueError(f"{name} must be a non-empty string of valid Unicode")
-    if len(request["user_id"].encode()) > 256:  # bytes
-        raise ValueError("user_id must be at most 256 bytes")
-    return request["user_id"], request["password"]
-
-
-def request_object(event: object) -> dict[str, Any]:
-    """Return the JSON object in a proxy event's body, or an event without a body itself."""
+def credentials(event: Any) -> tuple[str, str]:
+    """Return user_id and password, or raise ValueError with a message for the client."""
     request = event
     if isinstance(event, dict) and "body" in event:
-        try:
-            body = event["body"]
-            request = json.loads(
-                base64.b64decode(body, validate=True) if event.get("isBase64Encoded") else body
-            )
-        except (TypeError, ValueError, RecursionError):
-            raise ValueError("The body must be JSON") from None
+        request = parsed_body(event)
     if not isinstance(request, dict):
         raise ValueError("The request must be a JSON object with user_id and password")
-    return request
+    user_id = text_member(request, "user_id")
+    if len(user_id.encode()) > 256:
+        raise ValueError("user_id must have at most 256 bytes")
+    return user_id, text_member(request, "password")
 
 
-def user_item(user_id: str, **attributes: Any) -> Any:
-    """Return what the table has of a user, or None where there is no such user; raise if DynamoDB fails or hangs."""
-    request = {
-        "TableName": USER_CREDENTIALS_TABLE_NAME,
-        "Key": {"user_id": {"S": user_id}},
-        "ConsistentRead": True,
-    }
-    request |= attributes | {"ReturnConsumedCapacity": "TOTAL"}
-    found = threads.submit(dynamodb.get_item, **request).result(timeout=7)  # seconds
-    found.pop(
-        "ConsumedCapacity"
-    )  # or KeyError, where it was no DynamoDB: botocore takes a 200 in HTML for empty
-    return found.get("Item")
+def parsed_body(event: dict[str, Any]) -> Any:
+    """Return the body of a proxy event, parsed as JSON, or raise ValueError."""
+    data = body_bytes(event)
+    if len(data) > MAX_BODY:
+        raise ValueError("The body must have at most 10,000 bytes")
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        raise ValueError("The body must be JSON") from None
+
+
+def body_bytes(event: dict[str, Any]) -> bytes:
+    """Return the body of a proxy event, which is null if the client sends none."""
+    body = event["body"] or ""
+    try:
+        if event.get("isBase64Encoded"):
+            return base64.b64decode(body)
+        return str(body).encode()
+    except ValueError:
+        raise ValueError("The body must be JSON") from None
+
+
+def text_member(request: dict[str, Any], name: str) -> str:
+    """Return a member of the request in Unicode NFC (RFC 8265), or raise ValueError."""
+    text = request.get(name)
+    if not isinstance(text, str) or not text:
+        raise ValueError(f"{name} must be a non-empty string")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} must be valid Unicode") from None
+    # Devices encode "é" in different ways. create_password.py stores NFC, too.
+    return unicodedata.normalize("NFC", text)
 
 
 def usable_hash(item: dict[str, Any] | None) -> str:
-    """Return the bcrypt hash of an item, or "" if it has none that bcrypt can work with."""
-    stored = (item or {}).get("passwordHash", {}).get("S", "")
-    return stored if USABLE_HASH.fullmatch(stored) else ""
+    """Return the bcrypt hash of a user's item, or "" if the item has none that can be checked."""
+    if item is None:
+        return ""
+    text = item.get("passwordHash", {}).get("S", "")
+    if not BCRYPT_HASH.fullmatch(text):
+        return ""
+    _, _, cost, _ = text.split("$")
+    if not 4 <= int(cost) <= MAX_COST:
+        return ""
+    return str(text)
 
 
-def password_matches(password: str, stored: str) -> bool:
-    """Tell whether a password has the stored hash: always one checkpw, so that the time says nothing."""
+def password_matches(password: str, password_hash: str) -> bool:
+    """Check a password with exactly one bcrypt computation, so that the time reveals nothing."""
     candidate = password.encode()
-    # bcrypt refuses more than 72 bytes, and repeats its key: to it, "abc" and "abc\0abc" are the same.
-    hashable = len(candidate) <= 72 and b"\0" not in candidate
-    matched = bcrypt.checkpw(candidate if hashable else b"-", (stored or DUMMY_HASH).encode())
-    return matched and hashable and bool(stored)
+    # bcrypt uses at most 72 bytes, and "abc" and "abc\0abc" are the same to it.
+    can_match = bool(password_hash) and len(candidate) <= 72 and b"\0" not in candidate
+    if not can_match:
+        candidate = b"any"
+    matches = bcrypt.checkpw(candidate, (password_hash or DUMMY_HASH).encode())
+    return matches and can_match
 
 
-def log_refusal(user_id: str, item: dict[str, Any] | None, stored: str) -> None:
-    """Log why a login failed; never a user_id that is not in the table: people type passwords there."""
-    if stored:
-        logger.info("refused: wrong password: %r", user_id)
-    elif item is None:
+def log_refusal(user_id: str, item: dict[str, Any] | None, password_hash: str) -> None:
+    """Log why a login failed. An unknown user_id is not logged: people type passwords there."""
+    if item is None:
         logger.info("refused: unknown user")
+    elif password_hash:
+        logger.info("refused: wrong password: %r", user_id)
     else:
-        logger.error("refused: no passwordHash that bcrypt can read: %r", user_id)
+        logger.error(
+            "refused: user %r has no valid bcrypt hash in passwordHash; "
+            "set a new password with create_password.py",
+            user_id,
+        )
 
 
-def granted_scope(user_id: str, item: dict[str, Any]) -> dict[str, str]:
-    """Return the user's scope as a member of claims and answer (RFC 6749 §5.1); a malformed one is left out."""
-    scope = (item.get("scope") or {}).get("S")
-    if isinstance(scope, str) and SCOPE.fullmatch(scope) and len(scope) <= 1024:
-        return {"scope": scope}
-    if "scope" in item:
-        logger.error("left out: a scope that is no text of scope tokens: %r", user_id)
-    return {}
+def successful_login(user_id: str, item: dict[str, Any]) -> dict[str, Any]:
+    """Return a response with a new JWT for the user (RFC 6749 §5.1)."""
+    scope = granted_scope(user_id, item)
+    token_version = item.get("tokenVersion", {}).get("S", "")
+    body = {
+        "token": signed_token(user_id, scope, token_version),
+        "token_type": "Bearer",
+        "expires_in": JWT_TTL_SECONDS,
+    }
+    if scope:
+        body["scope"] = scope
+    logger.info("admitted: %r", user_id)
+    return response(200, body)
 
 
-def signed_token(user_id: str, scope: dict[str, str]) -> str:
-    """Return a JWT for the user (RFC 7519 §4.1)."""
+def signed_token(user_id: str, scope: str, token_version: str) -> str:
+    """Return a new JWT for the user (RFC 7519 §4.1)."""
     now = int(time.time())
     claims = {
         "user_id": user_id,
@@ -224,12 +282,66 @@ def signed_token(user_id: str, scope: dict[str, str]) -> str:
         "exp": now + JWT_TTL_SECONDS,
         "jti": str(uuid.uuid4()),
     }
-    claims |= {name: value for name, value in OPTIONAL_CLAIMS.items() if value} | scope
+    optional_claims = {
+        "iss": JWT_ISSUER,
+        "aud": JWT_AUDIENCE,
+        "scope": scope,
+        "token_version": token_version,
+    }
+    claims |= {name: value for name, value in optional_claims.items() if value}
     return jwt.encode(claims, JWT_SECRET, algorithm="HS256")
 
 
-def answer(status: int, body: dict[str, Any]) -> dict[str, Any]:
-    """Return an answer of Lambda proxy integration that no cache keeps and that CORS_ALLOW_ORIGIN may read."""
-    headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
-    headers["Access-Control-Allow-Origin"] = CORS_ALLOW_ORIGIN
-    return {"statusCode": status, "headers": headers, "body": json.dumps(body)}
+# ---- The same in jwt_auth_token_google.py and jwt_create_token.py ----
+def granted_scope(user_id: str, item: dict[str, Any]) -> str:
+    """Return the scope of a user's item (RFC 6749 §3.3), or "" if it is missing or malformed."""
+    if "scope" not in item:
+        return ""
+    scope: str | None = item["scope"].get("S")
+    if scope is None or scope != " ".join(scope.split()):
+        logger.error(
+            "ignored the malformed scope of user %r: use words separated by single spaces", user_id
+        )
+        return ""
+    return scope
+
+
+# ---- The same in all authorizers and jwt_create_token.py ----
+def user_item(user_id: str, *attributes: str) -> dict[str, Any] | None:
+    """Return these attributes of the user's item in DynamoDB, or None if there is no such user."""
+    # Placeholders for the names, because DynamoDB reserves the word "scope".
+    placeholders = {f"#{name}": name for name in attributes}
+    try:
+        found = dynamodb.get_item(
+            TableName=USER_CREDENTIALS_TABLE_NAME,
+            Key={"user_id": {"S": user_id}},
+            ProjectionExpression=", ".join(placeholders),
+            ExpressionAttributeNames=placeholders,
+            ConsistentRead=True,
+        )
+    except ClientError as error:
+        lookup_failed(error.response["Error"]["Code"])
+    except BotoCoreError as error:
+        lookup_failed(type(error).__name__)
+    item: dict[str, Any] | None = found.get("Item")
+    return item
+
+
+def lookup_failed(reason: str) -> NoReturn:
+    """Log why DynamoDB failed, and raise RuntimeError: nobody gets access without a lookup."""
+    logger.error("DynamoDB lookup failed: %s", reason)
+    raise RuntimeError("The DynamoDB lookup failed.") from None
+
+
+# ---- The same in jwt_create_token.py and restricted_access_lambda.py ----
+def response(status: int, body: dict[str, Any]) -> dict[str, Any]:
+    """Return a response of Lambda proxy integration that no cache stores."""
+    return {
+        "statusCode": status,
+        "headers": {
+            "Content-Type": "application/json",
+            "Cache-Control": "no-store",
+            "Access-Control-Allow-Origin": CORS_ALLOW_ORIGIN,
+        },
+        "body": json.dumps(body),
+    }

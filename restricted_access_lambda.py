@@ -1,16 +1,30 @@
-"""The protected endpoint, GET /api: answers the time, and who the authorizer says is calling.
+"""Protected endpoint (GET /api). Returns the time, and the caller that the authorizer names.
+
+Replace it by your own backend: the function shows where a backend finds the caller.
 
 Environment
-    CORS_ALLOW_ORIGIN  optional   the one origin whose pages may read the answer; default *
+    CORS_ALLOW_ORIGIN     optional   The one origin whose pages may read the responses.
+                                     Default: * (all)
+    AWS_LAMBDA_LOG_LEVEL  optional   Lambda sets it if you choose a log level. Default: INFO
 
 Layer        none
-Permissions  CloudWatch Logs only
-Event        Lambda proxy integration behind an authorizer, whose answer is in requestContext.authorizer:
-             REST API, HTTP API with payload 1.0, WebSocket API: principalId, and the context beside it, all as strings
-             HTTP API with payload 2.0: {"lambda": {...}}, the context alone, types kept
-Answers      200  {"timestamp": <Unix seconds>, "caller": "<principal>", or null where there is no authorizer}
-             502  from API Gateway (HTTP API: 500): a setting is bad (the log says why)
-Caching      none: no cache keeps an answer (no-store)
+Permissions  CloudWatch Logs
+Memory       128 MB, timeout 5 s.
+Event        Lambda proxy integration of a REST, HTTP or WebSocket API, behind an authorizer. Its
+             result is in requestContext.authorizer:
+                 Lambda authorizer; REST, WebSocket, or HTTP    principalId, and the context next
+                     API (integration with payload 1.0)         to it, all values as strings
+                 Lambda authorizer; HTTP API (integration       {"lambda": <context>}, with types
+                     with payload 2.0)
+                 JWT authorizer; HTTP API (payload 2.0)         {"jwt": {"claims": <claims>}}
+                 JWT or Cognito authorizer; REST, or HTTP       {"claims": <claims>}
+                     API (payload 1.0)
+Responses    200  {"timestamp": <Unix seconds>, "caller": "<user>"}. The caller is null if the
+                  authorizer names none, or if there is no authorizer. On the route $connect of a
+                  WebSocket API, a client that offers the subprotocol access_token gets it
+                  confirmed, because a browser otherwise closes the connection.
+             502  A setting is invalid. The log says which. (HTTP APIs respond with 500.)
+Caching      None: the response forbids it.
 Version      2.0.0 (CHANGELOG.md says what changed)
 """
 
@@ -21,29 +35,85 @@ import re
 import time
 from typing import Any
 
-logger = logging.getLogger()
-logger.setLevel(logging.INFO)
+logger = logging.getLogger(__name__)
+if not os.environ.get("AWS_LAMBDA_LOG_LEVEL"):  # otherwise the runtime has set the level
+    logger.setLevel(logging.INFO)
 
-CORS_ALLOW_ORIGIN = os.environ.get("CORS_ALLOW_ORIGIN") or "*"
-if not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^\s,/]+", CORS_ALLOW_ORIGIN):
-    raise ValueError(
-        "CORS_ALLOW_ORIGIN must be * or one origin without a path, such as https://app.example.com"
-    )
+
+# ---- The same in all handlers that have settings ----
+def setting(name: str, default: str = "") -> str:
+    """Return an environment variable, or the default if the variable is unset or empty."""
+    value = os.environ.get(name) or default
+    if value.isspace():
+        raise ValueError(f"{name} contains only spaces. Set a value, or remove the variable.")
+    return value
+
+
+# ---- The same in jwt_create_token.py and restricted_access_lambda.py ----
+def cors_origin() -> str:
+    """Return CORS_ALLOW_ORIGIN: one origin (RFC 6454 §6.2), or *."""
+    origin = setting("CORS_ALLOW_ORIGIN", "*")
+    if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s,/]+", origin):
+        raise ValueError(
+            "CORS_ALLOW_ORIGIN is not an origin. Use one origin without a path or slash at its "
+            "end, such as https://app.example.com, or * for all."
+        )
+    return origin
+
+
+# ---- End of the shared code ----
+
+CORS_ALLOW_ORIGIN = cors_origin()
 
 
 def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Answer the time in Unix seconds and the caller's principal, or null where there is no authorizer."""
+    """Return the time in Unix seconds and the caller."""
+    caller = caller_in(event)
+    logger.info("request served for %r", caller)
+    reply = response(200, {"timestamp": int(time.time()), "caller": caller})
+    if is_connect(event) and offers_access_token(event):
+        # websocket-connect-route-subprotocol in API Gateway's developer guide
+        reply["headers"]["Sec-WebSocket-Protocol"] = "access_token"
+    return reply
+
+
+def caller_in(event: dict[str, Any]) -> Any:
+    """Return the user whom the authorizer names, or None."""
     authorizer = (event.get("requestContext") or {}).get("authorizer") or {}
-    context_values = authorizer.get("lambda") or {}
-    caller = (
-        authorizer.get("principalId") or context_values.get("user_id") or context_values.get("sub")
-    )
-    logger.info("answered: %r", caller)
-    return answer(200, {"timestamp": int(time.time()), "caller": caller})
+    if "principalId" in authorizer:  # Lambda authorizer, all APIs but the next
+        return authorizer["principalId"]
+    if "lambda" in authorizer:  # Lambda authorizer, HTTP API with payload 2.0
+        values = authorizer["lambda"] or {}
+        return values.get("user_id") or values.get("sub")
+    if "jwt" in authorizer:  # JWT authorizer, HTTP API with payload 2.0
+        return authorizer["jwt"]["claims"].get("sub")
+    claims = authorizer.get("claims") or {}  # JWT or Cognito authorizer, other APIs
+    return claims.get("sub")
 
 
-def answer(status: int, body: dict[str, Any]) -> dict[str, Any]:
-    """Return an answer of Lambda proxy integration that no cache keeps and that CORS_ALLOW_ORIGIN may read."""
-    headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
-    headers["Access-Control-Allow-Origin"] = CORS_ALLOW_ORIGIN
-    return {"statusCode": status, "headers": headers, "body": json.dumps(body)}
+def is_connect(event: dict[str, Any]) -> bool:
+    """Tell whether the event is for the route $connect of a WebSocket API."""
+    request = event.get("requestContext") or {}
+    return bool(request.get("routeKey") == "$connect")
+
+
+def offers_access_token(event: dict[str, Any]) -> bool:
+    """Tell whether the client offers the subprotocol access_token (RFC 6455 §1.9)."""
+    for name, value in (event.get("headers") or {}).items():
+        if name.lower() == "sec-websocket-protocol":
+            return "access_token" in [offered.strip() for offered in value.split(",")]
+    return False
+
+
+# ---- The same in jwt_create_token.py and restricted_access_lambda.py ----
+def response(status: int, body: dict[str, Any]) -> dict[str, Any]:
+    """Return a response of Lambda proxy integration that no cache stores."""
+    return {
+        "statusCode": status,
+        "headers": {
+            "Content-Type": "application/json",
+            "Cache-Control": "no-store",
+            "Access-Control-Allow-Origin": CORS_ALLOW_ORIGIN,
+        },
+        "body": json.dumps(body),
+    }
