@@ -20,7 +20,7 @@ Event        Lambda proxy integration of a REST or HTTP API, behind an authorize
                  JWT authorizer; HTTP API (payload 2.0)       {"jwt": {"claims": <claims>}}
                  JWT or Cognito authorizer; REST, or HTTP     {"claims": <claims>}
                      API (payload 1.0)
-Responses    200  The result, as JSON-RPC. If a tool fails, it is a result with "isError": true.
+Responses    200  The result, as JSON-RPC. A tool that fails has a result with "isError": true.
              202  The message is a notification. It has no result.
              400  JSON-RPC error: the body isn't one JSON-RPC message or has more than 400,000
                   characters, the tool is unknown, the parameters are wrong, the revision isn't
@@ -48,7 +48,7 @@ if not os.environ.get("AWS_LAMBDA_LOG_LEVEL"):  # otherwise the runtime has set 
     logger.setLevel(logging.INFO)
 
 
-# The tools. A tool gets the arguments, a JSON object, and the user. What it returns, becomes text.
+# The tools. A tool gets the arguments (a JSON object) and the user, and returns text for the agent.
 # Nothing makes an agent follow the schema, so a tool validates its own arguments.
 
 
@@ -56,12 +56,12 @@ class ToolError(Exception):
     """A tool raises this to tell the agent what is wrong and how to fix it."""
 
 
-def current_time(arguments: dict[str, Any], user: str) -> object:
+def current_time(arguments: dict[str, Any], user: str) -> str:
     """Return the time in Unix seconds."""
-    return int(time.time())
+    return str(int(time.time()))
 
 
-def announce(arguments: dict[str, Any], user: str) -> object:
+def announce(arguments: dict[str, Any], user: str) -> str:
     """Return an announcement, as an example of what only administrators may do."""
     message = arguments.get("message")
     if not isinstance(message, str):
@@ -75,7 +75,7 @@ class Tool(NamedTuple):
     description: str
     schema: dict[str, Any]
     scope: str | None  # None: every caller that the authorizer accepts
-    function: Callable[[dict[str, Any], str], object]
+    function: Callable[[dict[str, Any], str], str]
 
 
 TOOLS = {
@@ -102,14 +102,18 @@ TOOLS = {
 
 SERVER = {"name": "restricted_access_mcp", "version": "2.0.0"}
 
+# A client of the earlier revisions begins with "initialize". In the newest one there is no
+# beginning: every request says in params._meta what the client is, and repeats itself in headers.
 HANDSHAKE_REVISIONS = ["2025-06-18", "2025-11-25"]
 STATELESS_REVISION = "2026-07-28"
 REVISIONS = [*HANDSHAKE_REVISIONS, STATELESS_REVISION]
 
+# Members of _meta
 REVISION_KEY = "io.modelcontextprotocol/protocolVersion"
 CAPABILITIES_KEY = "io.modelcontextprotocol/clientCapabilities"
 SERVER_KEY = "io.modelcontextprotocol/serverInfo"
 
+# Codes of JSON-RPC errors. The last two are MCP's.
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
 METHOD_NOT_FOUND = -32601

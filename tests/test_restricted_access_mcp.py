@@ -4,9 +4,12 @@ import asyncio
 import base64
 import json
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from decimal import Decimal
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +19,7 @@ from hypothesis import strategies as st
 from support.deploy import API, SECRET, Deploy, Function, outcome
 from support.events import KINDS
 from support.fake_dynamodb import fake_dynamodb
+from support.files import ROOT
 from support.http_server import QuietHandler, listening
 from support.iam import decision
 from support.runtime_api import RUNTIME, linked, started
@@ -242,6 +246,14 @@ def test_tool_that_reports_an_error_is_a_result_with_is_error(
     status, body = send(server, call("admin", **arguments), scope="admin")
     assert (status, body["result"]["isError"]) == (200, True)
     assert text_of(body) == "The argument message must be text."
+
+
+@pytest.mark.parametrize("value", [1, None, Decimal("1.5"), {"a": 1}, "\ud800"])
+def test_what_a_tool_returns_becomes_text(server: Function, value: Any) -> None:
+    time_tool = server.module.TOOLS["time"]
+    server.module.TOOLS["time"] = time_tool._replace(function=lambda *_: value)
+    status, body = send(server, call("time"))
+    assert (status, text_of(body)) == (200, str(value))
 
 
 def test_tool_that_raises_is_a_result_that_says_nothing_else(
@@ -849,3 +861,66 @@ def test_no_depth_of_json_causes_anything_else(server: Function, member: str) ->
         for method in METHODS:
             body = f'{{"jsonrpc": "2.0", "id": 1, "method": "{method}", "params": {inner}}}'
             assert server(http_api_event(body))["statusCode"] in (200, 400)
+
+
+# What docs/mcp.md shows.
+
+
+def blocks(language: str) -> list[str]:
+    """Return the code blocks of the page in a language."""
+    page = (ROOT / "docs" / "mcp.md").read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+
+
+def test_curl_commands_of_the_page_get_the_responses_of_the_page(server: Function) -> None:
+    (commands,) = [block for block in blocks("sh") if "tools/list" in block]
+    messages = re.findall(r"-d '(.*)'$", commands, re.MULTILINE)
+    responses = blocks("json")[0].splitlines()
+    for message, expected in zip(messages, responses, strict=True):
+        text = server(http_api_event(message))["body"]
+        assert re.sub(r'"\d{10}"', '"1795305600"', text) == expected
+
+
+def test_own_tool_of_the_page_works(server: Function) -> None:
+    exec(blocks("python")[0], vars(server.module))  # noqa: S102
+    _, listed = send(server, request("tools/list"), scope="orders")
+    _, called = send(server, call("order_status", number=1042), scope="orders")
+    _, wrong = send(server, call("order_status", number="1042"), scope="orders")
+    assert names(listed) == ["order_status"]
+    assert text_of(called) == "Order 1042 of anna has been shipped."
+    assert wrong["result"]["isError"]
+    assert send(server, call("order_status", number=1042))[1]["error"]["code"] == INVALID_PARAMS
+
+
+def test_python_client_of_the_page_works(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("mcp", reason="The official client isn't installed")
+    with served(gateway) as url:
+        monkeypatch.setenv("MCP_URL", url)
+        monkeypatch.setenv("MCP_TOKEN", make_jwt())
+        exec(blocks("python")[1], {"__name__": "__main__"})  # noqa: S102
+    name, now = capsys.readouterr().out.split()
+    assert (name, now.isdigit()) == ("time", True)
+
+
+def test_log_lines_of_the_page_are_those_of_the_server(
+    server: Function, caplog: pytest.LogCaptureFixture
+) -> None:
+    send(server, call("time"))
+    send(server, call("admin"))
+    (lines,) = blocks("text")
+    assert lines.replace("agent", "anna").splitlines() == caplog.messages
+
+
+def test_configuration_of_the_page_sends_the_token_that_it_asks_for() -> None:
+    configuration = json.loads(blocks("json")[1])
+    (asked,) = configuration["inputs"]
+    headers = configuration["servers"]["my-tools"]["headers"]
+    assert headers == {"Authorization": f"Bearer ${{input:{asked['id']}}}"}
+
+
+def test_page_names_the_version_of_the_client_that_the_tests_use() -> None:
+    pytest.importorskip("mcp", reason="The official client isn't installed")
+    page = (ROOT / "docs" / "mcp.md").read_text()
+    assert f"| Python, `mcp` (in every test run) | {version('mcp')} |" in page
