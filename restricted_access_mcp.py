@@ -223,7 +223,8 @@ def is_request_or_notification(message: object) -> bool:
 
 def check_revision(revision: str | None) -> None:
     """Raise JsonRpcError if a message is of a revision that isn't supported."""
-    # An earlier client sends no header with "initialize", and curl sends none at all.
+    # Clients of the earlier revisions send no header with "initialize". Requests without it are
+    # served as theirs, so that you can try the server with curl.
     if revision is not None and revision not in REVISIONS:
         supported = {"supported": REVISIONS, "requested": revision}
         raise JsonRpcError(UNSUPPORTED_REVISION, "Unsupported protocol version", **supported)
