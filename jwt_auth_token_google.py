@@ -199,6 +199,7 @@ if USER_CREDENTIALS_TABLE_NAME:  # imported only if needed, for a faster cold st
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # at DEBUG, it logs what it reads
     # At most 7 s: two attempts of 1 s to connect and 2 s to read, and up to 1 s between them.
     dynamodb = boto3.client(
         "dynamodb",

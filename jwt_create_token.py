@@ -142,6 +142,7 @@ BCRYPT_HASH = re.compile(r"\$2[abxy]\$\d\d\$[./A-Za-z0-9]{53}")
 MAX_COST = 15  # a hash that costs more could outlast the function's timeout
 DUMMY_HASH = "$2b$12$XizYodWE.wi0uI0O215WQ.NzeMa11/dM2kJZDkQiqVjHlp4lstL/W"  # of random bytes
 
+logging.getLogger("botocore").setLevel(logging.WARNING)  # at DEBUG, it logs what it reads
 # At most 7 s: two attempts of 1 s to connect and 2 s to read, and up to 1 s between them.
 dynamodb = boto3.client(
     "dynamodb",
