@@ -1,4 +1,4 @@
-"""create_password.py: what it prints and writes, what it refuses, and that nobody sees the password on the way."""
+"""create_password.py: what it prints and writes, what it rejects, and that it shows no password."""
 
 import contextlib
 import io
@@ -9,13 +9,14 @@ import runpy
 import signal
 import subprocess
 import sys
-import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import bcrypt
 import pytest
-from support.deploy import SECRET, WATCH, Deploy
+from botocore.exceptions import SSOTokenLoadError
+from support.deploy import SECRET, WATCH, Deploy, outcome
 from support.events import proxy_event, token_event
 from support.fake_dynamodb import HANG_UP, FakeTable, Reply, error, fake_dynamodb
 from support.files import ROOT
@@ -27,52 +28,37 @@ SCRIPT = ROOT / "create_password.py"
 PASSWORD = "typed-on-a-laptop-only"
 WATCH.guards(PASSWORD)
 USER = ["--user-id", "testuser"]
-TABLE = [*USER, "--table", "users"]
-KEEP, LOG_OUT = [*TABLE, "--keep-password", "--scope"], [*TABLE, "--log-out"]
+IN_TABLE = [*USER, "--table", "users"]
+REVOKE = [*IN_TABLE, "--revoke-tokens"]
+DELETE = [*IN_TABLE, "--delete"]
+SCOPE_ONLY = [*IN_TABLE, "--keep-password", "--scope"]
 BEFORE = {
     "passwordHash": {"S": "old"},
-    "tokensValidFrom": {"N": "1"},
+    "tokenVersion": {"S": "0000000000000000"},
     "scope": {"S": "read"},
     "mail": {"S": "a@b"},
 }
-SETTINGS = {"JWT_SECRET": SECRET, "USER_CREDENTIALS_TABLE_NAME": "users"}
-LONGEST = "read ".ljust(1024, "x")  # of all scopes
-SCOPES = [" ", "a  b", " a", "a ", 'a"', "a\\", "é", "a\n", "a" * 1025]
-ALONE = [
-    PASSWORD,
-    f"--password={PASSWORD}",
-    "--table users",
-    "--scope a",
-    "--log-out",
-    "--user-id x --log-out",
-]
-KEPT = ["--user-id x --scope a --keep-password", "--user-id x --table users --keep-password"]
-OUT = [
-    f"--user-id x --table users --log-out {other}"
-    for other in ("--scope a", "--generate", "--keep-password")
-]
-NEW = {"passwordHash", "tokensValidFrom"}
-HASH = r"\$2b\$12\$[./A-Za-z0-9]{53}"
-UNICODE = "The user_id and the password must be valid Unicode."
+CHECKS_USERS = "This takes effect only if your authorizers check users (CheckUsers).\n"
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line with a text on standard input, None for one that must not be read, and a cheap bcrypt."""
+    """Run the command line with a cheap bcrypt. Standard input must not be read if it is None."""
     gensalt = bcrypt.gensalt
     monkeypatch.setattr(bcrypt, "gensalt", lambda rounds: gensalt(4))
 
-    def run(typed: str | None, *arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "stdin", object() if typed is None else io.StringIO(typed))
+    def run(piped: str | None, *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "stdin", object() if piped is None else io.StringIO(piped))
         try:
             status = create_password.main(list(arguments))
         except SystemExit as stop:
             status = int(str(stop.code))
         printed = capsys.readouterr()
         WATCH.hears("create_password", printed.err)
-        return status, printed.out, printed.err
+        errors = printed.err.removeprefix("Reading the password from standard input.\n")
+        return status, printed.out, errors
 
     return run
 
@@ -80,14 +66,13 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeTable]:
     with fake_dynamodb() as table:
-        none = {
+        settings = {
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_MAX_ATTEMPTS": "1",
+            "AWS_EC2_METADATA_DISABLED": "true",
         }
-        for name, value in (
-            table.environment | none | {"AWS_EC2_METADATA_DISABLED": "true"}
-        ).items():
+        for name, value in (table.environment | settings).items():
             monkeypatch.setenv(name, value)
         yield table
 
@@ -97,111 +82,316 @@ def matches(password: str, stored: str) -> bool:
     return bcrypt.checkpw(password.encode(), stored.encode())
 
 
-@pytest.mark.parametrize(
-    ("typed", "password", "warning"),
-    [
-        pytest.param(f"{PASSWORD}\n", PASSWORD, "", id="a line"),
-        pytest.param(f"{PASSWORD}\r\n", PASSWORD, "", id="a line of Windows"),
-        pytest.param(f"{PASSWORD}\nmore\n", PASSWORD, "", id="the first line"),
-        pytest.param(f"  {PASSWORD}\t\n", f"  {PASSWORD}\t", "", id="blanks count"),
-        pytest.param(
-            "x" * 8,
-            "x" * 8,
-            "Warning: the password has 8 characters; 15 or more are good.\n",
-            id="8",
-        ),
-        pytest.param(
-            "x" * 14,
-            "x" * 14,
-            "Warning: the password has 14 characters; 15 or more are good.\n",
-            id="14",
-        ),
-        pytest.param("x" * 15, "x" * 15, "", id="15 characters"),
-        pytest.param("é" * 36, "é" * 36, "", id="36 letters, 72 bytes"),
-    ],
-)
-def test_hash_is_that_of_one_line(run: Run, typed: str, password: str, warning: str) -> None:
-    status, output, errors = run(typed)
-    assert (status, errors, len(output)) == (0, warning, 61)
-    assert matches(password, output.removesuffix("\n"))
+def changed(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
+    return {name for name in before | after if before.get(name) != after.get(name)}
 
 
-@pytest.mark.parametrize("user_id", ["testuser", "u" * 256, 'Zoë "\\\n', "-"])
-def test_printed_item_logs_its_user_in_and_ends_the_tokens_of_before(
+# ---- What the script's head promises, sentence by sentence ----
+
+
+def test_hash_of_the_password_is_printed(run: Run) -> None:
+    status, output, errors = run(f"{PASSWORD}\n")
+    assert (status, errors) == (0, "")
+    assert matches(PASSWORD, output.removesuffix("\n"))
+
+
+def test_item_of_a_user_is_printed_as_dynamodb_json(run: Run) -> None:
+    status, output, errors = run(PASSWORD, *USER, "--scope", "read admin")
+    item = json.loads(output)
+    assert (status, errors) == (0, "")
+    assert item["user_id"] == {"S": "testuser"}
+    assert item["scope"] == {"S": "read admin"}
+    assert re.fullmatch("[0-9a-f]{16}", item["tokenVersion"]["S"])
+    assert matches(PASSWORD, item["passwordHash"]["S"])
+
+
+def test_user_is_created_in_the_table(run: Run, table: FakeTable) -> None:
+    assert run(PASSWORD, *IN_TABLE) == (0, "", "Created 'testuser' in users.\n")
+    item = table.items["testuser"]
+    assert item.keys() == {"passwordHash", "tokenVersion"}
+    assert matches(PASSWORD, item["passwordHash"]["S"])
+
+
+def test_new_password_keeps_the_other_attributes(run: Run, table: FakeTable) -> None:
+    table.items["testuser"] = BEFORE
+    status, _, errors = run(PASSWORD, *IN_TABLE)
+    sentence = "Set a new password for 'testuser' in users, and revoked its tokens. "
+    assert (status, errors) == (0, sentence + CHECKS_USERS)
+    assert changed(BEFORE, table.items["testuser"]) == {"passwordHash", "tokenVersion"}
+
+
+def test_new_password_and_scope_are_set_together(run: Run, table: FakeTable) -> None:
+    table.items["testuser"] = BEFORE
+    run(PASSWORD, *IN_TABLE, "--scope", "read admin")
+    assert changed(BEFORE, table.items["testuser"]) == {"passwordHash", "tokenVersion", "scope"}
+    assert table.items["testuser"]["scope"] == {"S": "read admin"}
+
+
+def test_empty_scope_removes_the_scope(run: Run, table: FakeTable) -> None:
+    table.items["testuser"] = BEFORE
+    run(None, *SCOPE_ONLY, "")
+    assert changed(BEFORE, table.items["testuser"]) == {"scope"}
+    assert "scope" not in table.items["testuser"]
+
+
+def test_keep_password_changes_only_the_scope(run: Run, table: FakeTable) -> None:
+    table.items["testuser"] = BEFORE
+    sentence = "Changed the scope of 'testuser' in users. Tokens keep the old scope until they "
+    assert run(None, *SCOPE_ONLY, "admin") == (0, "", f"{sentence}expire.\n")
+    assert changed(BEFORE, table.items["testuser"]) == {"scope"}
+
+
+def test_revoke_tokens_changes_only_the_token_version(run: Run, table: FakeTable) -> None:
+    table.items["testuser"] = BEFORE
+    status, _, errors = run(None, *REVOKE)
+    sentence = "Revoked the tokens of 'testuser' in users issued until now. "
+    assert (status, errors) == (0, sentence + CHECKS_USERS)
+    assert changed(BEFORE, table.items["testuser"]) == {"tokenVersion"}
+
+
+def test_scope_can_be_taken_away_together_with_the_tokens(run: Run, table: FakeTable) -> None:
+    table.items["testuser"] = BEFORE
+    run(None, *REVOKE, "--scope", "")
+    assert changed(BEFORE, table.items["testuser"]) == {"tokenVersion", "scope"}
+
+
+def test_delete_removes_the_user(run: Run, table: FakeTable) -> None:
+    table.items["testuser"] = BEFORE
+    status, _, errors = run(None, *DELETE)
+    sentence = "Deleted 'testuser' from users.\nIssued tokens are rejected, too. "
+    assert (status, errors) == (0, sentence + CHECKS_USERS)
+    assert table.items == {}
+
+
+def test_google_user_has_no_password(run: Run, table: FakeTable) -> None:
+    google_user = ["--user-id", "110169484474386276334", "--table", "users"]
+    status, _, errors = run(None, *google_user, "--no-password", "--scope", "admin")
+    assert (status, errors) == (0, "Created '110169484474386276334' in users.\n")
+    item = table.items["110169484474386276334"]
+    assert item.keys() == {"tokenVersion", "scope"}
+
+
+def test_no_password_removes_an_existing_password(run: Run, table: FakeTable) -> None:
+    table.items["testuser"] = BEFORE
+    status, _, errors = run(None, *IN_TABLE, "--no-password")
+    sentence = "Removed the password of 'testuser' in users, and revoked its tokens. "
+    assert (status, errors) == (0, sentence + CHECKS_USERS)
+    assert changed(BEFORE, table.items["testuser"]) == {"passwordHash", "tokenVersion"}
+    assert "passwordHash" not in table.items["testuser"]
+
+
+def test_no_password_prints_an_item_without_a_hash(run: Run) -> None:
+    item = json.loads(run(None, *USER, "--no-password", "--scope", "admin")[1])
+    assert item.keys() == {"user_id", "tokenVersion", "scope"}
+
+
+def test_every_token_version_is_new(run: Run) -> None:
+    first, second = (json.loads(run(PASSWORD, *USER)[1]) for _ in range(2))
+    assert first["tokenVersion"] != second["tokenVersion"]
+
+
+def test_generated_password_is_printed_on_standard_error_and_new_each_time(run: Run) -> None:
+    _, first, errors = run(None, "--generate")
+    _, _, other = run(None, "--generate")
+    assert re.fullmatch(r"Password: [\w-]{24}\n", errors)
+    assert matches(errors.removeprefix("Password: ").strip(), first.strip())
+    assert other != errors
+
+
+def test_help_is_the_manual(run: Run) -> None:
+    assert str(create_password.__doc__) in run(None, "--help")[1]
+
+
+def test_piping_says_that_the_password_is_read(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(PASSWORD))
+    create_password.main([])
+    assert capsys.readouterr().err == "Reading the password from standard input.\n"
+
+
+@pytest.mark.parametrize("user_id", ["testuser", "u" * 256, "Zoë of sales", "-", "a@b.example"])
+def test_printed_item_lets_its_user_log_in(
     run: Run, deploy: Deploy, table: FakeTable, user_id: str
 ) -> None:
-    start = int(time.time())
-    status, output, errors = run(PASSWORD, f"--user-id={user_id}", "--scope", LONGEST)
-    item = table.items[user_id] = json.loads(output)
-    assert (status, errors, item["user_id"], item["scope"]) == (
-        0,
-        "",
-        {"S": user_id},
-        {"S": LONGEST},
+    longest_scope = "read ".ljust(1024, "x")
+    table.items[user_id] = json.loads(
+        run(PASSWORD, f"--user-id={user_id}", "--scope", longest_scope)[1]
     )
-    settings = SETTINGS | table.environment
-    login, authorize = deploy("jwt_create_token", **settings), deploy("jwt_auth_token", **settings)
-    answer = login(proxy_event(json.dumps({"user_id": user_id, "password": PASSWORD})))
-    assert (
-        authorize(token_event(json.loads(answer["body"])["token"]))["context"]["scope"] == LONGEST
-    )
-    with pytest.raises(Exception, match="^Unauthorized$"):
-        authorize(token_event(make_jwt(user_id=user_id, iat=start - 1)))
+    settings = {"JWT_SECRET": SECRET, "USER_CREDENTIALS_TABLE_NAME": "users"} | table.environment
+    login = deploy("jwt_create_token", **settings)
+    authorize = deploy("jwt_auth_token", **settings)
+    response = login(proxy_event(json.dumps({"user_id": user_id, "password": PASSWORD})))
+    token = json.loads(response["body"])["token"]
+    assert authorize(token_event(token))["context"]["scope"] == longest_scope
+    assert outcome(authorize, token_event(make_jwt(user_id=user_id))) is None
 
 
-def test_generated_password_is_printed_apart_and_differs_each_time(run: Run) -> None:
-    (_, first, password), (_, _, other) = run(None, "--generate"), run(None, "--generate")
-    assert re.fullmatch(r"Password: [\w-]{24}\n", password)
-    assert matches(password[10:-1], first.removesuffix("\n"))
-    assert other != password
+def test_hash_has_the_cost_of_the_dummy_hash_of_login(deploy: Deploy, table: FakeTable) -> None:
+    settings = {"JWT_SECRET": SECRET, "USER_CREDENTIALS_TABLE_NAME": "users"} | table.environment
+    dummy_hash = deploy("jwt_create_token", **settings).module.DUMMY_HASH
+    assert create_password.hash_password(PASSWORD)[:7] == dummy_hash[:7]
+
+
+# ---- Passwords ----
 
 
 @pytest.mark.parametrize(
-    ("arguments", "before", "changed", "scope"),
+    ("piped", "password"),
     [
-        pytest.param(TABLE, None, NEW, "", id="a new user"),
+        pytest.param(f"{PASSWORD}\r\n", PASSWORD, id="line of Windows"),
+        pytest.param(f"{PASSWORD}\nmore\n", PASSWORD, id="first line"),
+        pytest.param(f"  {PASSWORD} \n", f"  {PASSWORD} ", id="spaces count"),
+        pytest.param("x" * 15, "x" * 15, id="15 characters"),
+        pytest.param("é" * 36, "é" * 36, id="72 bytes"),
         pytest.param(
-            [*TABLE, "--scope", "a b"], None, {*NEW, "scope"}, "a b", id="a new user with a scope"
-        ),
-        pytest.param(TABLE, BEFORE, NEW, "read", id="a password"),
-        pytest.param(
-            [*TABLE, "--scope", ""],
-            BEFORE,
-            {*NEW, "scope"},
-            "",
-            id="a password, and no scope any more",
-        ),
-        pytest.param([*KEEP, "a b"], BEFORE, {"scope"}, "a b", id="the scope alone"),
-        pytest.param([*KEEP, ""], BEFORE, {"scope"}, "", id="no scope any more"),
-        pytest.param(LOG_OUT, BEFORE, {"tokensValidFrom"}, "read", id="logged out"),
-        pytest.param(
-            LOG_OUT, {}, {"tokensValidFrom"}, "", id="logged out, and nothing else was there"
+            unicodedata.normalize("NFD", "Zürich-Straße-é-2026"), "Zürich-Straße-é-2026", id="NFD"
         ),
     ],
 )
-def test_table_gets_what_was_asked_for_and_keeps_the_rest(
-    run: Run, table: FakeTable, arguments: list[str], before: Any, changed: set[str], scope: str
-) -> None:
-    table.items |= {} if before is None else {"testuser": before}
-    start, said = (
-        int(time.time()),
-        f"The user 'testuser' in users {'is new' if before is None else 'was changed'}.\n",
-    )
-    assert run(PASSWORD if "passwordHash" in changed else None, *arguments) == (0, "", said)
-    old, item = before or {}, table.items["testuser"]
-    assert {name for name in old | item if old.get(name) != item.get(name)} == changed
-    assert item.get("scope", {"S": ""}) == {"S": scope}
-    assert "passwordHash" not in changed or matches(PASSWORD, item["passwordHash"]["S"])
-    assert (
-        "tokensValidFrom" not in changed
-        or start <= int(item["tokensValidFrom"]["N"]) <= time.time()
-    )
+def test_password_is_one_line_in_unicode_nfc(run: Run, piped: str, password: str) -> None:
+    status, output, errors = run(piped)
+    assert (status, errors) == (0, "")
+    assert matches(password, output.strip())
+
+
+@pytest.mark.parametrize("length", [8, 14])
+def test_short_password_gets_a_warning(run: Run, length: int) -> None:
+    status, _, errors = run("x" * length)
+    warning = f"Warning: the password has {length} characters. Better use at least 15.\n"
+    assert (status, errors) == (0, warning)
 
 
 @pytest.mark.parametrize(
-    "arguments", [[*KEEP, "a b"], [*KEEP, ""], LOG_OUT], ids=["scope", "no scope", "log out"]
+    ("piped", "reason"),
+    [
+        pytest.param("", "password is empty", id="empty"),
+        pytest.param("1234567", "7 characters", id="7 characters"),
+        pytest.param("é" * 36 + "e", "73 bytes", id="73 bytes"),
+        pytest.param("\0" * 8, "invisible character", id="NUL"),
+        pytest.param(f"\ufeff{PASSWORD}", "invisible character", id="byte order mark"),
+        pytest.param(f"{PASSWORD}\u200b", "invisible character", id="zero width space"),
+        pytest.param(f"{PASSWORD}\ud800", "invisible character", id="lone surrogate"),
+        pytest.param("testuser", "must not be the user_id", id="the user_id"),
+    ],
 )
-def test_user_who_is_not_there_is_not_made(
+def test_bad_password_is_rejected(run: Run, piped: str, reason: str) -> None:
+    status, output, errors = run(piped, *USER)
+    assert (status, output) == (2, "")
+    assert reason in errors
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("password", "reason"),
+    [("", "empty"), ("x" * 73, "73 bytes"), ("a\0b", "NUL"), ("\ud800", "not valid Unicode")],
+)
+def test_hash_password_raises_for_what_bcrypt_cannot_hash(password: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        create_password.hash_password(password)
+
+
+def test_piped_bytes_that_are_no_text_are_rejected() -> None:
+    command = [sys.executable, str(SCRIPT)]
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(command, input=b"caf\xe9 au lait", capture_output=True, env=environment)
+    assert done.returncode == 2
+    assert done.stderr.decode().endswith("The password is not valid UTF-8.\n")
+
+
+# ---- Other input ----
+
+
+@pytest.mark.parametrize(
+    ("user_id", "reason"),
+    [
+        ("", "1 to 256 bytes"),
+        ("u" * 257, "1 to 256 bytes"),
+        ("é" * 129, "1 to 256 bytes"),
+        *((user_id, "invisible") for user_id in ("testuser ", " x", "a\tb", "a\nb", "\ufeffx")),
+        *((user_id, "invisible") for user_id in ("a\u200bb", "a\u00a0b", "\udcff", "a\0")),
+        *((user_id, "quote or a backslash") for user_id in ('o"brien', "a\\b")),
+    ],
+)
+def test_bad_user_id_is_rejected_before_the_password_is_asked_for(
+    run: Run, user_id: str, reason: str
+) -> None:
+    status, output, errors = run(None, "--user-id", user_id)
+    assert (status, output) == (2, "")
+    assert re.fullmatch(rf"The user_id [^\n]*{reason}[^\n]*\.\n", errors)
+
+
+def test_user_id_is_normalized_as_login_does(run: Run) -> None:
+    item = json.loads(run(PASSWORD, "--user-id", unicodedata.normalize("NFD", "rené"))[1])
+    assert item["user_id"] == {"S": unicodedata.normalize("NFC", "rené")}
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        "read,admin",
+        "read, admin",
+        "a=b",
+        'a"b',
+        "it's",
+        "a\\b",
+        "é",
+        " ",
+        " a",
+        "a ",
+        "a  b",
+        "a\nb",
+        "arn:x",
+        "*",
+        "s" * 1025,
+    ],
+    ids="{!r:.20}".format,
+)
+def test_scope_that_no_list_can_name_is_rejected(run: Run, scope: str) -> None:
+    status, output, errors = run(None, *USER, "--scope", scope)
+    assert (status, output) == (2, "")
+    assert "scope" in errors
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["", "ab", "a b", "a/b", "x" * 256])
+def test_bad_table_name_is_rejected(run: Run, name: str) -> None:
+    status, output, errors = run(None, *USER, "--table", name)
+    assert (status, output) == (2, "")
+    assert errors.startswith("The table name is invalid. ")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ("--table users", "--user-id is missing"),
+        ("--scope a", "--user-id is missing"),
+        ("--no-password", "--user-id is missing"),
+        ("--user-id x --revoke-tokens", "--revoke-tokens needs --table"),
+        ("--user-id x --delete", "--delete needs --table"),
+        ("--user-id x --scope a --keep-password", "--keep-password needs --table"),
+        ("--user-id x --table users --keep-password", "--keep-password needs --scope"),
+        ("--user-id x --table users --delete --scope a", "don't fit together"),
+        ("--user-id x --table users --delete --revoke-tokens", "not allowed with"),
+        ("--user-id x --table users --generate --no-password", "not allowed with"),
+        (f"--password={PASSWORD}", "unrecognized argument"),
+        (PASSWORD, "unrecognized argument"),
+    ],
+)
+def test_options_that_do_not_fit_are_rejected_and_no_password_is_repeated(
+    run: Run, options: str, reason: str
+) -> None:
+    status, output, errors = run(None, *options.split())
+    assert (status, output) == (2, "")
+    assert reason in errors
+    assert PASSWORD not in errors
+
+
+# ---- DynamoDB ----
+
+
+@pytest.mark.parametrize("arguments", [[*SCOPE_ONLY, "a b"], [*SCOPE_ONLY, ""], REVOKE, DELETE])
+def test_user_who_does_not_exist_is_not_created(
     run: Run, table: FakeTable, arguments: list[str]
 ) -> None:
     assert run(None, *arguments) == (1, "", "There is no user 'testuser' in users.\n")
@@ -209,178 +399,96 @@ def test_user_who_is_not_there_is_not_made(
 
 
 @pytest.mark.parametrize(
-    ("settings", "reply", "sentence"),
+    ("reply", "fix"),
     [
-        pytest.param(
-            {}, error("AccessDeniedException"), r"\(Access.*dynamodb:UpdateItem", id="no permission"
-        ),
-        pytest.param(
-            {}, error("ResourceNotFoundException"), r"\(Resource.*no such table", id="no such table"
-        ),
-        pytest.param(
-            {},
-            error("ValidationException"),
-            r"\(Validation.*key must be the string user_id",
-            id="its key",
-        ),
-        pytest.param(
-            {}, (200, b"<html>"), r"\(KeyError\): check.*AWS_ENDPOINT_URL", id="a web page"
-        ),
-        pytest.param(
-            {}, HANG_UP, r"\(ConnectionClosedError\): check.*AWS_ENDPOINT_URL", id="hangs up"
-        ),
-        pytest.param(
-            {"AWS_DEFAULT_REGION": ""}, None, "specify a region.*aws configure", id="no region"
-        ),
-        pytest.param(
-            {"AWS_ACCESS_KEY_ID": ""},
-            None,
-            "no AWS credentials: .*aws configure",
-            id="no credentials",
-        ),
-        pytest.param(
-            {"AWS_ENDPOINT_URL": "localhost"}, None, "Invalid endpoint: .*http://", id="no address"
-        ),
+        (error("AccessDeniedException"), "dynamodb:UpdateItem on this table"),
+        (error("ResourceNotFoundException"), "Check the table's name, the region"),
+        (error("ValidationException"), "The table's only key must be user_id, a string."),
+        (error("ExpiredTokenException"), "The credentials have expired."),
+        (error("SomethingNew"), "Check the network, the region, the credentials"),
+        (HANG_UP, "Check the network, the region, the credentials"),
     ],
 )
-def test_what_is_in_the_way_of_the_table_is_one_sentence_before_the_password_where_it_can_be(
+def test_failure_of_dynamodb_is_one_sentence_with_a_fix(
+    run: Run, table: FakeTable, reply: Reply, fix: str
+) -> None:
+    table.replies = iter([reply])
+    status, output, errors = run(PASSWORD, *IN_TABLE)
+    assert (status, output) == (1, "")
+    assert re.fullmatch(rf"DynamoDB failed \(\w+\)\. [^\n]*{re.escape(fix)}[^\n]*\n", errors)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "fix"),
+    [
+        ("AWS_DEFAULT_REGION", None, "Set a region, for example: aws configure"),
+        ("AWS_ACCESS_KEY_ID", None, "Set up credentials, for example: aws configure"),
+        ("AWS_PROFILE", "nope", "Correct AWS_PROFILE. To list the profiles: aws configure list-"),
+        ("AWS_ENDPOINT_URL", "localhost", "AWS_ENDPOINT_URL if you set it."),
+    ],
+)
+def test_missing_credentials_are_noticed_before_the_password_is_asked_for(
     run: Run,
     monkeypatch: pytest.MonkeyPatch,
     table: FakeTable,
-    settings: Any,
-    reply: Reply | None,
-    sentence: str,
+    variable: str,
+    value: str | None,
+    fix: str,
 ) -> None:
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name)
-    table.replies = iter([reply] if reply else [])
-    status, output, errors = run(PASSWORD if reply else None, *TABLE)
+    monkeypatch.delenv(variable, raising=False)
+    if value:
+        monkeypatch.setenv(variable, value)
+    status, output, errors = run(None, *IN_TABLE)
     assert (status, output) == (1, "")
-    assert re.fullmatch(f".*{sentence}.*\\.\n", errors)
+    assert fix in errors
+    assert errors.count("\n") == 1
 
 
-def test_boto3_is_needed_for_the_table_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_aws_login_needs_another_package(
+    run: Run, monkeypatch: pytest.MonkeyPatch, table: FakeTable, tmp_path: Any
+) -> None:
+    config = tmp_path / "config"
+    config.write_text("[default]\nlogin_session = arn:aws:iam::123456789012:user/x\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    status, _, errors = run(None, *IN_TABLE)
+    assert status == 1
+    assert 'python -m pip install "botocore[crt]"' in errors
+
+
+def test_expired_sso_session_names_its_command(
+    run: Run, monkeypatch: pytest.MonkeyPatch, table: FakeTable
+) -> None:
+    def expired(*_: Any) -> None:
+        raise SSOTokenLoadError(error_msg="expired")
+
+    monkeypatch.setattr("botocore.client.BaseClient._make_api_call", expired)
+    assert run(PASSWORD, *IN_TABLE)[2].endswith("Run: aws sso login\n")
+
+
+def test_boto3_is_needed_only_for_the_table(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "boto3", None)
-    assert set(json.loads(run(PASSWORD, *USER)[1])) == {"user_id", *NEW}
-    assert run(None, *TABLE) == (1, "", f"{create_password.MISSING.format('boto3')}\n")
+    assert run(PASSWORD, *USER)[0] == 0
+    assert run(None, *IN_TABLE) == (1, "", f"{create_password.INSTALL.format('boto3')}\n")
 
 
-def test_without_bcrypt_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_bcrypt_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bcrypt", None)
-    with pytest.raises(
-        SystemExit, match="^The package bcrypt is missing: python -m pip install -r [^ ]*$"
-    ):
+    with pytest.raises(SystemExit, match="^The package bcrypt is missing. Run: python -m pip "):
         runpy.run_path(str(SCRIPT))
 
 
-@pytest.mark.parametrize(
-    ("typed", "arguments", "reason"),
-    [
-        pytest.param("", [], "password is empty", id="no password"),
-        pytest.param("1", [], "1 characters", id="1 character"),
-        pytest.param("1234567", [], "7 characters", id="7 characters"),
-        pytest.param("é" * 36 + "e", [], "73 bytes", id="37 letters, 73 bytes"),
-        pytest.param("short\0short\0", [], "NUL", id="NUL"),
-        pytest.param(f"{PASSWORD}\ud800", [], "valid Unicode", id="lone surrogate"),
-        pytest.param("testuser", USER, "must not be the user_id", id="the user_id"),
-        *(
-            pytest.param(None, ["--user-id", user_id], "1 to 256 bytes")
-            for user_id in ("", "u" * 257, "é" * 129)
-        ),
-        pytest.param(
-            None, ["--user-id", "\udcff"], "valid Unicode", id="user_id that is not UTF-8"
-        ),
-        *(
-            pytest.param(None, [*USER, "--scope", scope], "one blank apart, at most 1,024 bytes")
-            for scope in SCOPES
-        ),
-        *(
-            pytest.param(None, [*USER, "--table", name], "must have 3 to 255")
-            for name in ("", "ab", "a b", "x" * 256)
-        ),
-    ],
-)
-def test_bad_input_is_one_sentence(
-    run: Run, typed: str | None, arguments: list[str], reason: str
-) -> None:
-    status, output, errors = run(typed, *arguments)
-    assert (status, output) == (2, "")
-    assert re.fullmatch(rf"The [^\n]*{reason}[^\n]*\.\n", errors)
-
-
-@pytest.mark.parametrize("options", ALONE + KEPT + OUT)
-def test_options_that_make_no_sense_are_refused_and_no_password_is_repeated(
-    run: Run, options: str
-) -> None:
-    status, output, errors = run(None, *options.split())
-    assert (status, output, errors[:6]) == (2, "", "usage:")
-    assert PASSWORD not in errors
-
-
-def test_help_is_the_manual(run: Run) -> None:
-    assert str(create_password.__doc__) in run(None, "--help")[1]
-
-
-def test_piped_password_gets_the_cost_of_the_dummy_hash(deploy: Deploy, table: FakeTable) -> None:
-    command = [sys.executable, str(SCRIPT), "--user-id=testuser"]
-    printed = subprocess.run(
-        command, input=PASSWORD, capture_output=True, text=True, check=True
-    ).stdout
-    stored = json.loads(printed)["passwordHash"]["S"]
-    assert re.fullmatch(HASH, stored)
-    settings = SETTINGS | table.environment
-    assert stored[:7] == deploy("jwt_create_token", **settings).module.DUMMY_HASH[:7]
-
-
-@pytest.mark.parametrize(
-    ("shell", "status", "sentence"),
-    [
-        pytest.param(
-            "exec $SCRIPT <&-",
-            1,
-            "Standard input, output and error must be open.",
-            id="closed input",
-        ),
-        pytest.param(
-            "exec $SCRIPT >&-",
-            1,
-            "Standard input, output and error must be open.",
-            id="closed output",
-        ),
-        pytest.param(
-            "$SCRIPT >/dev/full",
-            1,
-            "Standard output cannot be written: No space left on device.",
-            id="full",
-        ),
-        pytest.param(
-            "printf 'caf\\351 au lait' | PYTHONIOENCODING=utf-8 $SCRIPT", 2, UNICODE, id="no text"
-        ),
-    ],
-)
-def test_bad_input_and_output_are_one_sentence(shell: str, status: int, sentence: str) -> None:
-    environment = os.environ | {"SCRIPT": f"{sys.executable} {SCRIPT}", "PYTHONUNBUFFERED": ""}
-    done = subprocess.run(
-        ["sh", "-c", shell], input=PASSWORD, capture_output=True, text=True, env=environment
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (status, "", f"{sentence}\n")
+# ---- At a terminal ----
 
 
 def at_terminal(*keys: str) -> tuple[int, str]:
-    """Run the script at a terminal of its own, type a text at each prompt, and return exit status and screen."""
+    """Run the script at a terminal, type a text at each prompt, return exit status and screen."""
     terminal, device = os.openpty()
     # The shell opens the terminal as the leader of its session, which makes it the controlling one.
-    command = [
-        "sh",
-        "-c",
-        'exec "$@" <"$0" >"$0" 2>&1',
-        os.ttyname(device),
-        sys.executable,
-        str(SCRIPT),
-    ]
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # jobs in the background ignore Ctrl-C, and their children
+    shell = 'exec "$@" <"$0" >"$0" 2>&1'
+    command = ["sh", "-c", shell, os.ttyname(device), sys.executable, str(SCRIPT)]
+    # Jobs in the background ignore Ctrl-C, and so would their children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     screen = b""
     with subprocess.Popen(command, stdin=device, start_new_session=True) as process:
         os.close(device)
@@ -393,29 +501,26 @@ def at_terminal(*keys: str) -> tuple[int, str]:
     return process.returncode, screen.decode().replace("\r\n", "\n")
 
 
+HASH = r"\$2b\$12\$[./A-Za-z0-9]{53}"
+
+
 @pytest.mark.parametrize(
     ("keys", "expected", "screen"),
     [
         pytest.param(
             [f"{PASSWORD}\n", f"{PASSWORD}\n"],
             0,
-            f"Password: \nThe same again: \n{HASH}\n",
-            id="the same",
+            f"Password: \nPassword again: \n{HASH}\n",
+            id="typed twice",
         ),
         pytest.param(
             [f"{PASSWORD}\n", "another\n"],
             2,
-            r"(.*: \n){2}The two passwords differ\.\n",
-            id="differ",
+            "Password: \nPassword again: \nThe two passwords differ.\n",
+            id="two passwords",
         ),
-        pytest.param(
-            ["another\n", f"{PASSWORD}\n"],
-            2,
-            r"(.*: \n){2}The two passwords differ\.\n",
-            id="turned",
-        ),
-        pytest.param([f"{PASSWORD}\x03"], 1, "Password: \n+Stopped\\.\n", id="Ctrl-C"),
-        pytest.param(["\x04"], 1, "Password: \n+Stopped\\.\n", id="Ctrl-D"),
+        pytest.param([f"{PASSWORD}\x03"], 1, "Password: \n+Stopped.\n", id="Ctrl-C"),
+        pytest.param(["\x04"], 1, "Password: \n+Stopped.\n", id="Ctrl-D"),
     ],
 )
 def test_password_at_a_terminal_is_asked_for_twice_and_not_shown(
