@@ -1,6 +1,7 @@
-"""Login, both HS256 authorizers and create_password.py against Amazon's DynamoDB Local, here or at DYNAMODB_LOCAL_URL.
+"""Login, both JWT authorizers and create_password.py against Amazon's DynamoDB Local.
 
-`make dynamodb` fetches it; a JDK, 17 or newer, runs it. Without either the tests skip, and fail if CI is set.
+`make dynamodb` fetches it, and a JDK (17 or newer) runs it. Without them the tests are skipped,
+or fail if CI is set. DYNAMODB_LOCAL_URL names a DynamoDB Local that runs elsewhere.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ from typing import Any
 
 import bcrypt
 import boto3
+import jwt
 import pytest
 from support.deploy import CONNECT_ARN, SECRET, WATCH, Deploy, Function
 from support.fake_dynamodb import AWS
@@ -35,7 +37,7 @@ CI = os.environ.get("CI", "false") not in ("", "false")
 PASSWORD = "kept-by-the-real-table"
 NEW_PASSWORD = "changed-in-the-real-table"
 WATCH.guards(PASSWORD, NEW_PASSWORD)
-USERS = ["testuser", "Zoë 🦊\0\n", "u" * 256]
+USERS = ["testuser", "Zoë 🦊", "u" * 256]
 
 
 class Service:
@@ -44,7 +46,7 @@ class Service:
     def __init__(self, folder: Path) -> None:
         jar = next(iter(sorted((ROOT / ".dynamodb-local").rglob("DynamoDBLocal.jar"))), None)
         if not jar or not shutil.which("javac"):
-            missing = "DynamoDB Local is not here: set DYNAMODB_LOCAL_URL, or run `make dynamodb` and install a JDK"
+            missing = "DynamoDB Local is missing: run `make dynamodb`, and install a JDK"
             (pytest.fail if CI else pytest.skip)(missing)
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.port: int = listener.getsockname()[1]
@@ -96,7 +98,7 @@ class Kit:
     def statuses(
         self, user_id: str = "testuser", password: str = PASSWORD, **claims: Any
     ) -> list[int]:
-        """Return, for each function, the status that one event with a token and a login in it gets in time."""
+        """Return each function's status for one event that has both a token and a login in it."""
         token = make_jwt(user_id=user_id, **claims)
         event: dict[str, Any] = {"user_id": user_id, "password": password, "methodArn": CONNECT_ARN}
         event |= {"authorizationToken": token, "headers": {"Authorization": token}}
@@ -111,7 +113,7 @@ class Kit:
             return list(pool.map(status, self.functions, timeout=10))  # seconds
 
     def create_password(self, user_id: str, *options: str) -> tuple[int, Any]:
-        """Run create_password.py for a user; return its exit status, and the user's attributes less the hash."""
+        """Run create_password.py; return its exit status and the user's attributes without the hash."""
         status = create_password.main(["--user-id", user_id, "--table", self.table.name, *options])
         item = self.table.get_item(Key={"user_id": user_id}).get("Item", {})
         WATCH.guards(item.pop("passwordHash", ""))
@@ -176,32 +178,44 @@ def test_service_may_stop_or_hang_and_come_back(kit: Kit, service: Service) -> N
 @pytest.mark.parametrize(
     ("user_id", "kept"), [("testuser", {"scope": "old", "logins": 3}), ("newcomer", {})]
 )
-def test_new_password_logs_in_and_ends_the_old_tokens(
+def test_new_password_logs_in_and_revokes_the_old_tokens(
     kit: Kit, user_id: str, kept: dict[str, Any]
 ) -> None:
     status, attributes = kit.create_password(user_id)
-    now = attributes.pop("tokensValidFrom")
+    version = attributes.pop("tokenVersion")
     assert (status, attributes) == (0, kept)
-    assert kit.statuses(user_id, NEW_PASSWORD, iat=int(now)) == [200, 200, 200]
-    assert kit.statuses(user_id, PASSWORD, iat=int(now) - 1) == [401, 401, 401]
+    assert kit.statuses(user_id, NEW_PASSWORD, token_version=version) == [200, 200, 200]
+    assert kit.statuses(user_id, PASSWORD) == [401, 401, 401]
 
 
 @pytest.mark.parametrize(
     ("options", "scope", "old_token"),
     [
-        pytest.param(["--log-out"], "old", 401, id="log out"),
+        pytest.param(["--revoke-tokens"], "old", 401, id="revoke tokens"),
+        pytest.param(["--revoke-tokens", "--scope", ""], "", 401, id="revoke tokens and scope"),
         pytest.param(["--keep-password", "--scope", "read admin"], "read admin", 200, id="scope"),
         pytest.param(["--keep-password", "--scope", ""], "", 200, id="no scope"),
     ],
 )
-def test_option_changes_what_it_says_and_makes_nobody(
+def test_option_changes_what_it_says_and_creates_nobody(
     kit: Kit, options: list[str], scope: str, old_token: int
 ) -> None:
     assert kit.create_password("ghost", *options) == (1, {})
     status, attributes = kit.create_password("testuser", *options)
-    now = int(attributes.pop("tokensValidFrom", time.time()))
+    attributes.pop("tokenVersion", None)
     assert (status, attributes) == (0, {"logins": 3} | ({"scope": scope} if scope else {}))
-    assert kit.statuses(iat=now - 1) == [old_token, old_token, 200]
-    assert kit.statuses(iat=now) == [200, 200, 200]
-    answer = kit.functions[2]({"user_id": "testuser", "password": PASSWORD})
-    assert json.loads(answer["body"]).get("scope", "") == scope
+    assert kit.statuses() == [old_token, old_token, 200]
+    response = kit.functions[2]({"user_id": "testuser", "password": PASSWORD})
+    content = json.loads(response["body"])
+    assert content.get("scope", "") == scope
+    claims = jwt.decode(content["token"], SECRET, algorithms=["HS256"])
+    assert kit.statuses(token_version=claims.get("token_version", ...)) == [200, 200, 200]
+
+
+def test_google_user_is_created_without_a_password_and_deleted(kit: Kit) -> None:
+    status, attributes = kit.create_password("108", "--no-password", "--scope", "admin")
+    assert (status, attributes["scope"]) == (0, "admin")
+    assert kit.statuses("108", token_version=attributes["tokenVersion"]) == [200, 200, 401]
+    assert kit.create_password("108", "--delete") == (0, {})
+    assert kit.statuses("108", token_version=attributes["tokenVersion"]) == [401, 401, 401]
+    assert kit.create_password("108", "--delete") == (1, {})

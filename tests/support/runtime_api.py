@@ -1,4 +1,4 @@
-"""Lambda's Runtime API on loopback, and a function that runs under Amazon's runtime client as it does on Lambda.
+"""Lambda's Runtime API on loopback, and functions that run under Amazon's runtime client.
 
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from support.deploy import WATCH
-from support.files import LAYERS, ROOT, environment
+from support.files import LAYERS, ROOT
 from support.http_server import QuietHandler, listening
 
 RUNTIME = ["awslambdaric", "runtime_client", "simplejson", "snapshot_restore_py"]
@@ -32,12 +32,16 @@ SDK = [
     "urllib3",
 ]  # comes with Lambda's Python
 # -I -S: what is not named here is not there, the folder of this environment's packages included.
-START = "import runpy, sys; sys.path[:0] = sys.argv.pop().split(':'); runpy.run_module('awslambdaric', None, '__main__')"
+START = """
+import runpy, sys
+sys.path[:0] = sys.argv.pop().split(":")
+runpy.run_module("awslambdaric", None, "__main__")
+"""
 PREFIX = "/2018-06-01/runtime"
 
 
 class Lambda:
-    """A function: invoked with an event, it answers what Lambda would get."""
+    """A function: invoked with an event, it returns what Lambda would get."""
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self.process = process
@@ -59,7 +63,7 @@ class Lambda:
 def started(
     folder: Path, script: str, packages: Iterable[Path], **environment: str
 ) -> Iterator[Lambda]:
-    """Run a copy of a handler alone in a folder, with these folders of packages, under the runtime client."""
+    """Run a copy of a handler, alone in a folder with these packages, under the runtime client."""
 
     class RuntimeApi(QuietHandler):
         def do_GET(self) -> None:
@@ -99,17 +103,16 @@ def started(
 
 
 def packages(folder: Path) -> dict[str, list[Path]]:
-    """Return where each handler finds packages on Lambda: its layer, and the SDK if it may read the table."""
-    layers = {
-        name: [unpacked_layer(folder, name)]
-        for name in sorted({name for name in LAYERS.values() if name})
-    }
+    """Return where each handler finds packages on Lambda: its layer, and the SDK if it uses it."""
+    layer_names = sorted({name for name in LAYERS.values() if name})
+    layers = {name: [unpacked_layer(folder, name)] for name in layer_names}
     sdk = linked(folder / "sdk", SDK)
-    return {
-        script: (layers[name] if name else [])
-        + [sdk] * ("USER_CREDENTIALS_TABLE_NAME" in environment(script))
-        for script, name in LAYERS.items()
-    }
+    found = {}
+    for script, layer in LAYERS.items():
+        found[script] = list(layers[layer]) if layer else []
+        if "import boto3" in (ROOT / f"{script}.py").read_text():
+            found[script].append(sdk)
+    return found
 
 
 def linked(folder: Path, names: Iterable[str]) -> Path:
