@@ -113,7 +113,7 @@ class Kit:
             return list(pool.map(status, self.functions, timeout=10))  # seconds
 
     def create_password(self, user_id: str, *options: str) -> tuple[int, Any]:
-        """Run create_password.py; return its exit status and the user's attributes without the hash."""
+        """Run create_password.py; return its status and the user's attributes without the hash."""
         status = create_password.main(["--user-id", user_id, "--table", self.table.name, *options])
         item = self.table.get_item(Key={"user_id": user_id}).get("Item", {})
         WATCH.guards(item.pop("passwordHash", ""))

@@ -43,7 +43,9 @@ class FakeTable:
             return 200, b"{}"
         content = self.update(user_id, request) if operation == "UpdateItem" else {}
         if operation == "GetItem" and user_id in self.items:
-            wanted = request["ExpressionAttributeNames"].values()
+            names = request.get("ExpressionAttributeNames", {})
+            placeholders = request["ProjectionExpression"].split(", ")
+            wanted = [names.get(placeholder, placeholder) for placeholder in placeholders]
             content["Item"] = {k: v for k, v in self.items[user_id].items() if k in wanted}
         return 200, json.dumps(content).encode()
 
