@@ -113,7 +113,8 @@ def allowed_resources() -> list[tuple[str, str]]:
 
 def scope_and_arn(entry: str) -> tuple[str, str]:
     """Split <ARN> or <scope>=<ARN>, or raise ValueError if the entry can't match any method."""
-    scope, arn = "", entry
+    scope = ""
+    arn = entry
     if not entry.startswith(("arn:", "*")):
         scope, _, arn = entry.partition("=")
         if not re.fullmatch(r"[^\s\"'\\]+", scope):  # RFC 6749 §3.3
@@ -239,17 +240,18 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
 def google_claims(token: str) -> dict[str, Any]:
     """Return the claims of a valid ID token, or reject it (OpenID Connect Core §3.1.3.7)."""
     check_form(token)
+    claims: dict[str, Any]
     try:
-        claims = verify_oauth2_token(token, certificates, GOOGLE_CLIENT_IDS, CLOCK_SKEW)
+        claims = verify_oauth2_token(token, google_certificates, GOOGLE_CLIENT_IDS, CLOCK_SKEW)
     except TransportError:
-        raise  # from certificates() only: Google can't be reached, which is a 500
+        raise  # only from google_certificates(): Google can't be reached, which is a 500
     except Exception as error:  # whatever a token makes google-auth raise, the token is invalid
         refuse(type(error).__name__)
     check_claims(claims)
-    return dict(claims)
+    return claims
 
 
-def certificates(url: str, method: str) -> Certificates:
+def google_certificates(url: str, method: str) -> Certificates:
     """Return Google's certificates. google-auth calls this in place of an HTTP client."""
     global cached_certificates
     now = time.time()
@@ -285,7 +287,7 @@ def lifetime(response: requests.Response) -> int:
     return max(MINUTE, min(seconds, DAY))
 
 
-def check_claims(claims: Any) -> None:
+def check_claims(claims: dict[str, Any]) -> None:
     """Reject a token that Google signed, but not for a person whom this app accepts."""
     if not claims.get("sub") or not claims.get("email"):
         refuse("no sub or email claim")
