@@ -1,0 +1,332 @@
+"""The pages about tasks in docs/: what they print runs, and their tables agree with the code."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import boto3
+import jwt
+import pytest
+from botocore.stub import Stubber
+from botocore.validate import ParamValidator
+
+ROOT = Path(__file__).parent.parent
+NAMES = [
+    "caching",
+    "cors",
+    "google",
+    "permissions",
+    "revoking-tokens",
+    "rotating-secrets",
+    "securing-login",
+    "websocket",
+]
+PAGES = {name: (ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in NAMES}
+SECRET = "s3cr3t-that-signs-tokens-0123456789abcdef"
+STAGE = "arn:aws:execute-api:eu-west-1:111122223333:abcdef1234/prod"
+
+
+@pytest.fixture(autouse=True)
+def aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give boto3 a region and credentials, which nothing here uses."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "none")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "none")
+
+
+class Fence(NamedTuple):
+    """A fenced block: its language, the line above it, and its text."""
+
+    language: str
+    above: str
+    text: str
+
+
+def fences(page: str) -> list[Fence]:
+    """Return the fenced blocks of a page."""
+    pattern = r"^([^\n]*)\n```(\w+)\n(.*?)^```$"
+    found = re.findall(pattern, PAGES[page], re.MULTILINE | re.DOTALL)
+    return [Fence(language, above, text) for above, language, text in found]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """Return the text of the fenced blocks of a page in one language."""
+    return [fence.text for fence in fences(page) if fence.language == language]
+
+
+def commands(page: str, program: str) -> list[str]:
+    """Return the commands of a page that run a program, each in one line."""
+    text = "".join(blocks(page, "sh")).replace("\\\n", " ")
+    return re.findall(rf"\b{program} .*", text)
+
+
+def rows(page: str, heading: str) -> list[list[str]]:
+    """Return the cells of the first table below a heading, without its first two rows."""
+    section = PAGES[page].split(f"\n{heading}\n")[1]
+    table = section.split("\n|", 1)[1].split("\n\n")[0]
+    lines = table.splitlines()[2:]
+    return [[cell.strip(" `") for cell in line.strip("|").split(" |")] for line in lines]
+
+
+def imported(name: str, monkeypatch: pytest.MonkeyPatch, **environment: str) -> ModuleType:
+    """Import a script of the kit afresh, with these environment variables."""
+    for variable in ("ALLOWED_RESOURCE_ARNS", "USER_CREDENTIALS_TABLE_NAME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("JWT_SECRET", SECRET)
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    return module_at(ROOT / f"{name}.py")
+
+
+def module_at(path: Path) -> ModuleType:
+    """Return the module in a file."""
+    module = ModuleType(path.stem)
+    SourceFileLoader(path.stem, str(path)).exec_module(module)
+    return module
+
+
+def token(**claims: str) -> str:
+    """Return a valid token with these claims, without those that are empty."""
+    given = {name: value for name, value in claims.items() if value}
+    return jwt.encode({"user_id": "anna", "exp": 9999999999} | given, SECRET, "HS256")
+
+
+def test_the_table_of_permissions_is_what_the_authorizer_decides(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    [listed] = [text for text in blocks("permissions", "text") if "ALLOWED_RESOURCE_ARNS=" in text]
+    authorizer = imported(
+        "jwt_auth_token", monkeypatch, ALLOWED_RESOURCE_ARNS=listed.partition("=")[2]
+    )
+    made = {}
+    for command in commands("permissions", "python create_password.py"):
+        words = shlex.split(command)
+        if "--keep-password" not in words and "--revoke-tokens" not in words:
+            made[words[3]] = words[words.index("--scope") + 1] if "--scope" in words else ""
+    for user, *statuses in rows("permissions", "## Example: three users, two scopes"):
+        allowed = []
+        for method in ("GET/api", "GET/api/orders", "DELETE/api/admin/7"):
+            event = {
+                "authorizationToken": token(scope=made[user]),
+                "methodArn": f"{STAGE}/{method}",
+            }
+            answer = authorizer.lambda_handler(event, None)
+            first = answer["policyDocument"]["Statement"][0]
+            allowed.append("200" if first["Effect"] == "Allow" else "403")
+        assert allowed == statuses
+
+
+def test_wildcards_match_what_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    matches = imported("jwt_auth_token", monkeypatch).matches
+    for _, _, pattern, also in rows("permissions", "## Wildcards"):
+        for path in also.split("`, `"):
+            assert matches(f"{STAGE}/{path}", f"{STAGE}/{pattern}")
+    said = PAGES["permissions"].split("Four mistakes")[1].split("\n## ")[0]
+    for pattern, also in re.findall(r"`(\S+\*\S*)`\s+(?:also )?matches\s+`([^`]+)`", said):
+        stage = STAGE.removesuffix("/prod") if pattern.startswith("prod") else STAGE
+        assert matches(f"{stage}/{also}", f"{stage}/{pattern}")
+    crossing = "arn:aws:execute-api:*:*:abcdef1234/prod/GET/api"
+    assert crossing in said
+    assert matches(f"{STAGE}/DELETE/x/:abcdef1234/prod/GET/api", crossing)
+    assert not matches(f"{STAGE}/GET/admin", f"{STAGE}/GET/admin/*")
+    assert matches(f"{STAGE}/GET/administrators", f"{STAGE}/GET/admin*")
+
+
+def test_an_entry_that_matches_nothing_is_refused_with_the_printed_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = rows("permissions", "## The function doesn't start")
+    assert len(table) == 8
+    special = {
+        "nothing between two commas": "",
+        "an ARN that is too long": f"{STAGE}/GET/{'x' * 600}",
+        "admin:arn:aws:...": f"admin:{STAGE}/GET/api",
+        "...:abcdef1234/GET/users` (no stage)": STAGE.replace("/prod", "/GET/users"),
+    }
+    for entry, message in table:
+        text = special.get(entry, entry.replace(".../prod", STAGE))
+        listed = f"{STAGE}/GET/api,{text},{STAGE}/GET/other"
+        with pytest.raises(ValueError, match=r"^ALLOWED_RESOURCE_ARNS: entry 2 ") as error:
+            imported("jwt_auth_token", monkeypatch, ALLOWED_RESOURCE_ARNS=listed)
+        assert str(error.value).endswith(message)
+
+
+def test_the_table_of_token_versions_is_what_the_authorizer_decides(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    authorizer = imported(
+        "jwt_auth_token", monkeypatch, USER_CREDENTIALS_TABLE_NAME="user_credentials"
+    )
+    items: dict[str, Any] = {"missing": {}, "no such user": None}
+    table = rows("revoking-tokens", "## How it works")
+    assert len(table) == 6
+    for claim, attribute, outcome in table:
+        item = items.get(attribute, {"tokenVersion": {"S": attribute}})
+        monkeypatch.setattr(authorizer, "user_item", lambda *_, item=item: item)
+        version = "" if claim == "missing" else claim
+        event = {
+            "authorizationToken": token(token_version=version),
+            "methodArn": f"{STAGE}/GET/api",
+        }
+        caplog.clear()
+        if outcome == "accepted":
+            authorizer.lambda_handler(event, None)
+            continue
+        with pytest.raises(Exception, match=r"^Unauthorized$"):
+            authorizer.lambda_handler(event, None)
+        assert outcome == f"rejected: `{caplog.messages[-1]}"
+
+
+class Table:
+    """DynamoDB in memory, as far as create_password.py needs it: which users there are."""
+
+    def __init__(self, *users: str) -> None:
+        self.users = set(users)
+
+    def update_item(self, **request: Any) -> dict[str, Any]:
+        user = request["Key"]["user_id"]["S"]
+        known = user in self.users
+        assert known or "ConditionExpression" not in request, f"{user} doesn't exist"
+        self.users.add(user)
+        return {"Attributes": {}} if known else {}
+
+    def delete_item(self, **request: Any) -> dict[str, Any]:
+        self.users.remove(request["Key"]["user_id"]["S"])
+        return {}
+
+
+@pytest.mark.parametrize(
+    "page", [name for name in NAMES if commands(name, "python create_password.py")]
+)
+def test_create_password_prints_what_the_page_shows(
+    page: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = imported("create_password", monkeypatch)
+    table = Table("testuser")
+    monkeypatch.setattr(script, "client", lambda: table)
+    monkeypatch.setattr(script, "read_password", lambda: "correct horse battery")
+    found = [fence for fence in fences(page) if fence.language in ("sh", "text")]
+    ours = [number for number, fence in enumerate(found) if "create_password.py" in fence.text]
+    shown = 0
+    for number in ours:
+        if found[number].language != "sh":
+            continue
+        for line in found[number].text.splitlines():
+            assert script.main(shlex.split(line)[2:]) == 0
+        said = capsys.readouterr().err
+        following = found[number + 1 : number + 2]
+        if following and re.match("(Created|Changed|Set|Revoked|Deleted) ", following[0].text):
+            assert following[0].text == said
+            shown += 1
+        if "--delete" in found[number].text:
+            table.users.add("testuser")
+    assert shown == len([fence for fence in found if re.match("[A-Z][a-z]+ed |Set ", fence.text)])
+
+
+OFFERED = {"Sec-WebSocket-Protocol": "access_token, eyJ.eyJ.abc"}
+CONFIRMED = {"statusCode": 200, "headers": {"Sec-WebSocket-Protocol": "access_token"}}
+TABLE = {"TableName": "websocket_connections"}
+KEY = {"connectionId": {"S": "L0SM9cOFvHcCIhw="}}
+ITEM = KEY | {"userId": {"S": "anna"}, "expiresAt": {"N": "1795305600"}}
+CONNECTION = {
+    "connectionId": "L0SM9cOFvHcCIhw=",
+    "authorizer": {"principalId": "anna", "userId": "anna", "exp": "1795305600"},
+}
+
+
+def websocket_code(position: int, folder: Path) -> ModuleType:
+    """Import a block of Python of the page about WebSocket APIs."""
+    path = folder / "code.py"
+    path.write_text(blocks("websocket", "python")[position])
+    return module_at(path)
+
+
+@pytest.fixture
+def connections(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    monkeypatch.setenv("CONNECTIONS_TABLE_NAME", "websocket_connections")
+    monkeypatch.setenv("CONNECTIONS_URL", "https://abcdef1234.execute-api.example.com/prod")
+    module: Any = websocket_code(-1, tmp_path)
+    module.table = Stubber(module.dynamodb)
+    module.api = Stubber(module.gateway)
+    with module.table, module.api:
+        yield module
+        module.table.assert_no_pending_responses()
+        module.api.assert_no_pending_responses()
+
+
+def test_connect_function_confirms_the_subprotocol_only_if_it_is_offered(tmp_path: Path) -> None:
+    handler = websocket_code(0, tmp_path).lambda_handler
+    assert handler({"headers": OFFERED}, None) == CONFIRMED
+    assert handler({"headers": {"Host": "example.com"}}, None) == {"statusCode": 200}
+
+
+def test_connection_is_stored_and_confirmed(connections: Any) -> None:
+    connections.table.add_response("put_item", {}, TABLE | {"Item": ITEM})
+    event = {"requestContext": CONNECTION | {"routeKey": "$connect"}, "headers": OFFERED}
+    assert connections.lambda_handler(event, None) == CONFIRMED
+
+
+def test_closed_connection_is_forgotten(connections: Any) -> None:
+    connections.table.add_response("delete_item", {}, TABLE | {"Key": KEY})
+    event = {"requestContext": CONNECTION | {"routeKey": "$disconnect"}}
+    assert connections.lambda_handler(event, None) == {"statusCode": 200}
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_expired_connection_is_closed_and_forgotten(connections: Any, gone: bool) -> None:
+    connections.table.add_response("scan", {"Items": [ITEM]})
+    connection = {"ConnectionId": "L0SM9cOFvHcCIhw="}
+    if gone:
+        connections.api.add_client_error("delete_connection", "GoneException")
+    else:
+        connections.api.add_response("delete_connection", {}, connection)
+    connections.table.add_response("delete_item", {}, TABLE | {"Key": KEY})
+    connections.lambda_handler({"source": "aws.scheduler"}, None)
+
+
+@pytest.mark.parametrize("page", NAMES)
+def test_json_is_json_and_python_compiles(page: str) -> None:
+    for text in blocks(page, "json"):
+        json.loads(text)
+    for text in blocks(page, "python"):
+        compile("def page(event):\n    " + text.replace("\n", "\n    "), page, "exec")
+
+
+AWS_COMMANDS = sorted({line for page in NAMES for line in commands(page, "aws")})
+
+
+@pytest.mark.parametrize("command", AWS_COMMANDS)
+def test_aws_commands_name_operations_and_options_that_exist(command: str) -> None:
+    command = command.partition(")")[0] if "=$(" not in command else command
+    program, service, operation, *words = shlex.split(command)
+    assert program == "aws"
+    client = boto3.client(service, "eu-west-1")
+    method = operation.replace("-", "_")
+    model = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[method])
+    members = {re.sub(r"[^a-z0-9]", "", name.lower()) for name in model.input_shape.members}
+    options = [word for word in words if word.startswith("--")]
+    for option in options:
+        name = option.removeprefix("--").replace("-", "")
+        assert name in members or option in ("--query", "--output", "--endpoint-url")
+
+
+def test_the_web_acl_rule_fits_the_service() -> None:
+    rules = json.loads(next(text for text in blocks("securing-login", "json") if "Rate" in text))
+    client = boto3.client("wafv2", "eu-west-1")
+    shape = client.meta.service_model.operation_model("CreateWebACL").input_shape.members["Rules"]
+    assert not ParamValidator().validate(rules, shape).has_errors()
+
+
+@pytest.mark.parametrize("page", NAMES)
+def test_commands_that_need_aws_are_marked(page: str) -> None:
+    for fence in fences(page):
+        if fence.language != "sh":
+            continue
+        pattern = r"^(\w+=\$\()?(aws|curl|wscat|make deploy) "
+        needs = bool(re.search(pattern, fence.text, re.MULTILINE))
+        assert needs == (fence.above == "<!-- needs AWS -->"), fence.text
