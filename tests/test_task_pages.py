@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -119,6 +121,15 @@ def test_the_table_of_permissions_is_what_the_authorizer_decides(
             first = answer["policyDocument"]["Statement"][0]
             allowed.append("200" if first["Effect"] == "Allow" else "403")
         assert allowed == statuses
+
+
+@pytest.mark.skipif(not (ROOT / "who_may_call.py").exists(), reason="who_may_call.py isn't here")
+def test_who_may_call_prints_what_the_page_shows() -> None:
+    [command] = [text for text in blocks("permissions", "sh") if text.startswith("STAGE=")]
+    shown = next(text for text in blocks("permissions", "text") if text.startswith("route "))
+    command = command.replace("python ", f"{sys.executable} ")
+    said = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert (said.returncode, said.stdout) == (0, shown)
 
 
 def test_wildcards_match_what_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
