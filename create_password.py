@@ -1,7 +1,10 @@
-"""Creates users for jwt_create_token.py on your laptop: bcrypt hashes, scopes, revoked tokens.
+"""Creates and changes users of jwt_create_token.py: passwords, scopes and revocation.
+
+Run it on your laptop:
 
     python create_password.py                               prints a bcrypt hash
-    python create_password.py --user-id ID                  prints the user's item as DynamoDB JSON
+    python create_password.py --user-id ID                  prints the user's item as JSON, for
+                                                            aws dynamodb put-item --item
     python create_password.py --user-id ID --table TABLE    creates a user, or sets a new password
 
 You are asked for the password twice. Or pipe it in, as one line. It needs at least 8 characters
@@ -14,13 +17,15 @@ Options
                       1,024 characters. "" removes the scope.
     --generate        Generates a random password and prints it on standard error.
     --no-password     Creates a user without a password, for Google. Removes an existing password.
-    --keep-password   With --scope and --table: changes only the scope. Tokens keep the old one.
-    --revoke-tokens   With --table: revokes the tokens issued until now, and keeps the password.
-    --delete          With --table: deletes the user.
+    --keep-password   With --scope and --table: changes only the scope. Issued JWTs keep the old
+                      scope until they expire.
+    --revoke-tokens   With --table: revokes the JWTs issued until now, and keeps the password.
+    --delete          With --table: deletes the user. Do this to end a Google user's access.
 
 A new password, --no-password and --revoke-tokens set a new random tokenVersion. Authorizers that
-check users then reject the tokens issued until now. They check users if the template's parameter
-CheckUsers is true, or USER_CREDENTIALS_TABLE_NAME is set. Otherwise, tokens end when they expire.
+check users then reject the JWTs issued until now. They check users if they have the setting
+USER_CREDENTIALS_TABLE_NAME (in the templates: CheckUsers=true). Otherwise, issued JWTs stay valid
+until they expire.
 
 Needs        requirements_basic_auth.txt. For --table also a region and credentials, set up as for
              the AWS CLI.
@@ -73,7 +78,7 @@ OTHER_FIX = "Check the network, the region, the credentials, and AWS_ENDPOINT_UR
 def main(arguments: list[str]) -> int:
     """Run the command line and return its exit status."""
     try:
-        run(parsed(arguments))
+        run(parsed_options(arguments))
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
@@ -86,7 +91,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def parsed(arguments: list[str]) -> argparse.Namespace:
+def parsed_options(arguments: list[str]) -> argparse.Namespace:
     """Return the options, or end with status 2 if they don't exist or don't fit together."""
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -95,23 +100,25 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     for name in ("--user-id", "--table", "--scope"):
-        parser.add_argument(name)
+        parser.add_argument(name, help=argparse.SUPPRESS)  # the docstring explains it
     modes = parser.add_mutually_exclusive_group()
     for mode in ("generate", "no-password", "keep-password", "revoke-tokens", "delete"):
-        modes.add_argument(f"--{mode}", dest="mode", action="store_const", const=mode)
+        modes.add_argument(
+            f"--{mode}", dest="mode", action="store_const", const=mode, help=argparse.SUPPRESS
+        )
     options, unknown = parser.parse_known_args(arguments)
     if unknown:  # not repeated in the message, because it may be a password
         parser.error(
             "unrecognized argument. Don't pass the password on the command line: "
             "enter it when asked, or pipe it in."
         )
-    problem = conflict(options)
+    problem = option_conflict(options)
     if problem:
         parser.error(problem)
     return options
 
 
-def conflict(options: argparse.Namespace) -> str:
+def option_conflict(options: argparse.Namespace) -> str:
     """Return why the options don't fit together, or ""."""
     if options.user_id is None:
         if options.table is None and options.scope is None and options.mode in (None, "generate"):
@@ -120,7 +127,7 @@ def conflict(options: argparse.Namespace) -> str:
     if options.mode in ("keep-password", "revoke-tokens", "delete") and options.table is None:
         return f"--{options.mode} needs --table."
     if options.mode == "keep-password" and options.scope is None:
-        return "--keep-password needs --scope. To change nothing else, name the new scope."
+        return "--keep-password changes only the scope, so it needs --scope."
     if options.mode == "delete" and options.scope is not None:
         return "--delete and --scope don't fit together."
     return ""
@@ -128,19 +135,23 @@ def conflict(options: argparse.Namespace) -> str:
 
 def run(options: argparse.Namespace) -> None:
     """Do what the options say; raise ValueError for bad input and RuntimeError for the rest."""
-    check(options)
+    normalize_and_check(options)
     if options.table is None:
-        print(result(options))
-        return
-    dynamodb = client()  # before the password is asked for, in case the credentials are missing
-    if options.mode == "delete":
-        delete(dynamodb, options)
+        password = chosen_password(options)
+        print(item_or_hash(options, password))
     else:
-        update(dynamodb, options)
+        dynamodb = dynamodb_client()  # first, so that nobody types a password in vain
+        password = chosen_password(options)
+        if options.mode == "delete":
+            delete_user(dynamodb, options)
+        else:
+            update_user(dynamodb, options, password)
+    if options.mode == "generate":
+        print(f"Password: {password}", file=sys.stderr)
 
 
-def check(options: argparse.Namespace) -> None:
-    """Raise ValueError for options that can't be right; normalize the user_id as login does."""
+def normalize_and_check(options: argparse.Namespace) -> None:
+    """Normalize the user_id as login does, and raise ValueError for options that can't be right."""
     if options.user_id is not None:
         options.user_id = unicodedata.normalize("NFC", options.user_id)
         check_user_id(options.user_id)
@@ -183,38 +194,15 @@ def check_scope(scope: str) -> None:
             raise ValueError('A word of the scope must not begin with "arn:" or "*".')
 
 
-def result(options: argparse.Namespace) -> str:
-    """Return what is printed without a table: the hash, or the user's item as DynamoDB JSON."""
-    attributes = changes(options)
-    if options.user_id is None:
-        return str(attributes["passwordHash"])
-    item = {"user_id": options.user_id} | attributes
-    return json.dumps({name: {"S": value} for name, value in item.items() if value is not None})
-
-
-def changes(options: argparse.Namespace) -> dict[str, str | None]:
-    """Return the attributes that change, with their new values; None removes an attribute."""
-    attributes: dict[str, str | None] = {}
-    if options.mode in (None, "generate"):
-        attributes["passwordHash"] = new_hash(options)
-    if options.mode == "no-password":
-        attributes["passwordHash"] = None
-    if options.mode != "keep-password":
-        attributes["tokenVersion"] = secrets.token_hex(8)
-    if options.scope is not None:
-        attributes["scope"] = options.scope or None
-    return attributes
-
-
-def new_hash(options: argparse.Namespace) -> str:
-    """Return the hash of a new password, and raise ValueError for one that is too weak."""
+def chosen_password(options: argparse.Namespace) -> str:
+    """Return the new password, typed or generated, or "" if the options don't need one."""
     if options.mode == "generate":
-        password = secrets.token_urlsafe(18)  # 24 characters
-        print(f"Password: {password}", file=sys.stderr)
-        return hash_password(password)
+        return secrets.token_urlsafe(18)  # 24 characters
+    if options.mode is not None:
+        return ""
     password = unicodedata.normalize("NFC", read_password())
     check_password(password, options.user_id)
-    return hash_password(password)
+    return password
 
 
 def read_password() -> str:
@@ -238,15 +226,40 @@ def check_password(password: str, user_id: str | None) -> None:
         raise ValueError(
             "The password contains an invisible character, such as a byte order mark. Remove it."
         )
-    if 0 < len(password) < 8:
+    if not password:
+        raise ValueError("The password is empty.")
+    if len(password) < 8:
         raise ValueError(f"The password has {len(password)} characters. Use at least 8.")
     if password == user_id:
         raise ValueError("The password must not be the user_id.")
-    if 0 < len(password) < 15:  # NIST SP 800-63B-4 §3.1.1.2
+    if len(password) < 15:  # NIST SP 800-63B-4 §3.1.1.2
         print(
             f"Warning: the password has {len(password)} characters. Better use at least 15.",
             file=sys.stderr,
         )
+
+
+def item_or_hash(options: argparse.Namespace, password: str) -> str:
+    """Return what is printed without a table: the user's item as JSON, or only the hash."""
+    attributes = changed_attributes(options, password)
+    if options.user_id is None:
+        return str(attributes["passwordHash"])
+    item = {"user_id": options.user_id} | attributes
+    return json.dumps({name: {"S": value} for name, value in item.items() if value is not None})
+
+
+def changed_attributes(options: argparse.Namespace, password: str) -> dict[str, str | None]:
+    """Return the attributes that change, with their new values; None removes an attribute."""
+    attributes: dict[str, str | None] = {}
+    if password:
+        attributes["passwordHash"] = hash_password(password)
+    if options.mode == "no-password":
+        attributes["passwordHash"] = None
+    if options.mode != "keep-password":
+        attributes["tokenVersion"] = secrets.token_hex(8)
+    if options.scope is not None:
+        attributes["scope"] = options.scope or None
+    return attributes
 
 
 def hash_password(password: str) -> str:
@@ -278,7 +291,7 @@ def hash_password(password: str) -> str:
     return bcrypt.hashpw(encoded, bcrypt.gensalt(12)).decode()
 
 
-def client() -> Any:
+def dynamodb_client() -> Any:
     """Return a DynamoDB client that has a region and credentials, or raise RuntimeError."""
     try:
         import boto3
@@ -292,7 +305,7 @@ def client() -> Any:
         if session.get_credentials() is None:
             raise NoCredentialsError
         return session.client("dynamodb", config=timeouts)
-    except (BotoCoreError, ValueError) as error:  # ValueError: AWS_ENDPOINT_URL is no URL
+    except (BotoCoreError, ValueError) as error:  # ValueError: AWS_ENDPOINT_URL isn't a URL
         raise RuntimeError(f"{error} {fix_for(type(error).__name__)}") from None
 
 
@@ -301,9 +314,9 @@ def fix_for(error_name: str) -> str:
     return FIXES.get(error_name, OTHER_FIX)
 
 
-def update(dynamodb: Any, options: argparse.Namespace) -> None:
+def update_user(dynamodb: Any, options: argparse.Namespace, password: str) -> None:
     """Write the changes to the user's item, and say what that means."""
-    attributes = changes(options)
+    attributes = changed_attributes(options, password)
     names = {f"#{name}": name for name in attributes}
     values = {f":{name}": {"S": value} for name, value in attributes.items() if value is not None}
     request = {
@@ -315,9 +328,9 @@ def update(dynamodb: Any, options: argparse.Namespace) -> None:
         request["ExpressionAttributeValues"] = values
     if options.mode in ("keep-password", "revoke-tokens"):
         request["ConditionExpression"] = "attribute_exists(user_id)"
-    answer = call(dynamodb.update_item, options, request)
+    answer = call_dynamodb(dynamodb.update_item, options, request)
     is_new = "Attributes" not in answer
-    print(outcome(options, is_new), file=sys.stderr)
+    print(success_message(options, is_new), file=sys.stderr)
 
 
 def update_expression(attributes: dict[str, str | None]) -> str:
@@ -335,14 +348,16 @@ def update_expression(attributes: dict[str, str | None]) -> str:
     return " ".join(clauses)
 
 
-def delete(dynamodb: Any, options: argparse.Namespace) -> None:
+def delete_user(dynamodb: Any, options: argparse.Namespace) -> None:
     """Delete the user's item, and say what that means."""
-    call(dynamodb.delete_item, options, {"ConditionExpression": "attribute_exists(user_id)"})
+    call_dynamodb(
+        dynamodb.delete_item, options, {"ConditionExpression": "attribute_exists(user_id)"}
+    )
     print(f"Deleted {options.user_id!r} from {options.table}.", file=sys.stderr)
     print(f"Issued tokens are rejected, too. {CHECKS_USERS}", file=sys.stderr)
 
 
-def call(
+def call_dynamodb(
     operation: Callable[..., Any], options: argparse.Namespace, request: dict[str, Any]
 ) -> dict[str, Any]:
     """Call DynamoDB for the user's item, or raise RuntimeError with a fix."""
@@ -364,18 +379,19 @@ def call(
     return answer
 
 
-def outcome(options: argparse.Namespace, is_new: bool) -> str:
+def success_message(options: argparse.Namespace, is_new: bool) -> str:
     """Return the sentences that say what was done, and what it means for issued tokens."""
     user = f"{options.user_id!r} in {options.table}"
     if options.mode == "keep-password":
-        return f"Changed the scope of {user}. Tokens keep the old scope until they expire."
-    if options.mode == "revoke-tokens":
-        return f"Revoked the tokens of {user} issued until now. {CHECKS_USERS}"
+        return f"Changed the scope of {user}. Issued JWTs keep the old scope until they expire."
     if is_new:
         return f"Created {user}."
-    if options.mode == "no-password":
-        return f"Removed the password of {user}, and revoked its tokens. {CHECKS_USERS}"
-    return f"Set a new password for {user}, and revoked its tokens. {CHECKS_USERS}"
+    done = {
+        "revoke-tokens": f"Revoked the JWTs of {user} issued until now.",
+        "no-password": f"Removed the password of {user}, and revoked the JWTs issued until now.",
+    }
+    new_password = f"Set a new password for {user}, and revoked the JWTs issued until now."
+    return f"{done.get(options.mode, new_password)} {CHECKS_USERS}"
 
 
 if __name__ == "__main__":

@@ -9,17 +9,19 @@ Environment
     JWT_SECRET_PREVIOUS    optional   Second secret that is accepted while you rotate JWT_SECRET.
                                       It is never used to sign.
     JWT_ISSUER             optional   Required "iss" claim. If unset, "iss" isn't checked.
-    JWT_AUDIENCE           optional   Required "aud" claim, or one of its values. If unset, a
-                                      token with an "aud" claim is rejected.
+    JWT_AUDIENCE           optional   The "aud" claim must be or contain this value. If unset, a
+                                      token with an "aud" claim is rejected (RFC 7519 §4.1.3).
     ALLOWED_RESOURCE_ARNS  optional   Method ARNs that a valid token may call, comma-separated.
                                       Wildcards: * (any characters, including "/") and ? (one
                                       character). Default: all methods of the stage.
                                       <scope>=<ARN> applies only to tokens with that scope. It
-                                      adds access, but can't restrict what an entry without a
-                                      scope allows.
-    USER_CREDENTIALS_TABLE_NAME       optional   Login's DynamoDB table. If set, the tokens of
-                                      deleted users are rejected, and those whose "token_version"
-                                      claim isn't the user's current tokenVersion.
+                                      adds access, but can't restrict what another entry allows.
+                                      Example, in one line, for everybody and for admins:
+                  arn:aws:execute-api:eu-west-1:123456789012:abcdef1234/prod/GET/api,
+                  admin=arn:aws:execute-api:eu-west-1:123456789012:abcdef1234/prod/*
+    USER_CREDENTIALS_TABLE_NAME       optional   Login's DynamoDB table, or its ARN. If set, the
+                                      tokens of deleted users are rejected, and those whose
+                                      "token_version" claim isn't the user's current tokenVersion.
     AWS_LAMBDA_LOG_LEVEL   optional   Lambda sets it if you choose a log level. Default: INFO
 
 Layer        basic_auth (PyJWT). boto3, needed for the table, comes with the Lambda runtime.
@@ -27,8 +29,8 @@ Permissions  CloudWatch Logs. With the table also dynamodb:GetItem on it (attrib
              tokenVersion).
 Memory       256 MB, timeout 10 s. A DynamoDB lookup gives up after 7 s.
 Responses    401  The token is missing, invalid, expired or revoked. The function raises
-                  Exception("Unauthorized"), which API Gateway turns into a 401. (AWS doesn't
-                  document this for HTTP APIs.)
+                  Exception("Unauthorized"), which API Gateway turns into a 401. (AWS documents
+                  this for REST APIs only.) Dates may be off by 10 seconds of clock skew.
              403  The token is valid, but ALLOWED_RESOURCE_ARNS doesn't allow this method for it.
              500  A setting is missing or invalid, or DynamoDB failed. The log says which.
 Token source The Authorization header: "Bearer <jwt>", or the JWT only. Make this header the
@@ -44,7 +46,10 @@ Caching      Safe with any TTL: the policy depends on the token, the user, the s
 Context      user_id, scope ("" if the token has none) and authorized (true), for the backend.
 Rotation     1. Authorizers: JWT_SECRET = new, JWT_SECRET_PREVIOUS = old.
              2. Login: JWT_SECRET = new.
-             3. After JWT_TTL_SECONDS: remove JWT_SECRET_PREVIOUS. Nobody has to log in again.
+             3. After JWT_TTL_SECONDS: remove JWT_SECRET_PREVIOUS. Until then, both secrets are
+                accepted, so nobody has to log in again.
+Copies       Code below a line "The same in ..." also stands in other files of the repository.
+             If you change it, change it there, too.
 Version      2.0.0 (CHANGELOG.md says what changed)
 """
 
@@ -57,7 +62,7 @@ from typing import Any, NoReturn
 import jwt
 
 logger = logging.getLogger(__name__)
-if not os.environ.get("AWS_LAMBDA_LOG_LEVEL"):  # otherwise the runtime has set the level
+if not os.environ.get("AWS_LAMBDA_LOG_LEVEL"):  # if it is set, Lambda's runtime sets the level
     logger.setLevel(logging.INFO)
 
 
@@ -82,21 +87,21 @@ def table_name() -> str:
     return name
 
 
-# ---- The same in both JWT authorizers and jwt_create_token.py ----
+# ---- The same in jwt_auth_token.py, jwt_auth_token_websocket.py and jwt_create_token.py ----
 def signing_secret(name: str) -> str:
     """Return a signing secret, or stop the function from starting if the secret is weak."""
     secret = setting(name)
     generate_one = "To generate one: openssl rand -hex 32"
     if len(secret.encode()) < 32:
         raise ValueError(f"{name} is missing or has fewer than 32 bytes. {generate_one}")
-    if len(set(secret)) < 10:
+    if len(set(secret)) < 10:  # a placeholder, such as aaaaaaaa...
         raise ValueError(f"{name} has fewer than 10 different characters. {generate_one}")
-    if secret != secret.strip().strip("\"'"):
+    if secret != secret.strip().strip("\"'"):  # copied along with the secret
         raise ValueError(f"{name} begins or ends with white space or a quote. Remove it.")
     try:
         jwt.get_algorithm_by_name("HS256").prepare_key(secret)
     except jwt.InvalidKeyError:
-        # PyJWT refuses PEM, SSH and JWK keys: public keys are no secrets (RFC 8725 §2.1).
+        # Anybody may know a public key, so it is not a secret (RFC 8725 §2.1).
         raise ValueError(f"{name} is a PEM, SSH or JWK key, not a secret. {generate_one}") from None
     return secret
 
@@ -125,48 +130,53 @@ def allowed_resources() -> list[tuple[str, str]]:
 
 
 def scope_and_arn(entry: str) -> tuple[str, str]:
-    """Split <ARN> or <scope>=<ARN>, or raise ValueError if the entry can't match any method."""
+    """Split <ARN> or <scope>=<ARN>, or raise ValueError, such as "has a query string."."""
     scope = ""
     arn = entry
     if not entry.startswith(("arn:", "*")):
-        scope, _, arn = entry.partition("=")
-        if not re.fullmatch(r"[^\s\"'\\]+", scope):  # RFC 6749 §3.3
-            raise ValueError("has no valid scope before the equals sign.")
+        scope, equals, arn = entry.partition("=")
+        if not equals or not re.fullmatch(r"[^\s\"'\\]+", scope):  # RFC 6749 §3.3
+            raise ValueError("is neither <ARN> nor <scope>=<ARN>, without quotes or spaces.")
     if arn != "*":
         check_method_arn(arn)
     return scope, arn
 
 
 def check_method_arn(arn: str) -> None:
-    """Raise ValueError for an ARN that can't match any method and would deny every request."""
+    """Raise ValueError for an ARN that can't match any method."""
     if not re.match(r"arn:[a-z*-]+:execute-api:", arn):
-        raise ValueError("is not an execute-api method ARN, with or without <scope>= before it.")
+        raise ValueError("is not the ARN of an API Gateway method (execute-api).")
     if len(arn) > 512:
-        raise ValueError("has more than 512 characters, the limit of IAM policies.")
+        raise ValueError("has more than 512 characters, the limit of API Gateway.")
     if re.search(r"[\s{}<>;\"']", arn):
         raise ValueError("has a character that no method ARN has. For {id}, write *.")
     if re.search(r"\?\w+=", arn):
         raise ValueError("has a query string, which is not part of a method ARN.")
-    check_stage_and_method(arn.split(":", 5)[-1])
+    fields = arn.split(":", 5)
+    if fields[-1] == "*":
+        return  # the wildcard also covers what follows
+    if len(fields) < 6 or "" in fields:
+        raise ValueError("needs arn:aws:execute-api:<region>:<account>:<API ID>/<stage>/...")
+    check_stage_and_method(fields[5])
 
 
 def check_stage_and_method(resource: str) -> None:
-    """Raise ValueError unless an ARN ends like <API ID>/<stage>/<METHOD>/<path>, or covers that."""
+    """Raise ValueError for an ARN that doesn't end in <API ID>/<stage>/<METHOD>/<path>."""
     api, _, rest = resource.partition("/")
     stage, _, rest = rest.partition("/")
     method, slash, _ = rest.partition("/")
+    methods = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
     if "*" in api or "*" in stage:
         return  # the wildcard also covers what follows
-    methods = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
-    if stage not in methods:
-        if "*" in method or method == "$default":
+    if api and stage and stage not in methods:
+        if "*" in method or method == "$default":  # $default is a route of HTTP APIs
             return
-        if method in methods and slash:
+        if slash and (method in methods or "?" in method):
             return
     raise ValueError("needs <API ID>/<stage>/<METHOD>/<path>, with the method in capitals or as *.")
 
 
-# ---- End of the shared code ----
+# ---- Only in this file ----
 
 JWT_SECRET = signing_secret("JWT_SECRET")
 JWT_SECRET_PREVIOUS = ""
@@ -208,26 +218,26 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
 
 # ---- The same in jwt_auth_token.py and jwt_auth_token_google.py ----
 def presented_token(event: dict[str, Any]) -> str:
-    """Return the token in the identity source, by which API Gateway caches the policy, or ""."""
+    """Return the token from the identity source, which is API Gateway's cache key, or ""."""
     source = event.get("identitySource", event.get("authorizationToken"))
     if source is None:
         # A REST API's REQUEST authorizer, or an HTTP API without an identity source.
         source = authorization_headers(event)
     if isinstance(source, list):
-        # Of several values, API Gateway could use another one for its cache.
+        # Of several values, the cache key could be another one.
         source = source[0] if len(source) == 1 else ""
     return bearer_token(source)
 
 
 def authorization_headers(event: dict[str, Any]) -> list[str]:
-    """Return the different values of the Authorization header, in whatever case it is spelled."""
+    """Return the values of the Authorization header, without repetitions of the same value."""
     headers = event.get("multiValueHeaders")
     if not headers:
         single_values = event.get("headers") or {}
         headers = {name: [value] for name, value in single_values.items()}
     found: set[str] = set()
     for name, values in headers.items():
-        if name.lower() == "authorization":
+        if name.lower() == "authorization":  # clients may use any case (RFC 9110 §5.1)
             found.update(values or [])
     return list(found)
 
@@ -243,8 +253,8 @@ def bearer_token(value: object) -> str:
     return value
 
 
-def check_form(token: str) -> None:
-    """Reject what is not a JWT at all: three parts in base64url, with dots between them."""
+def reject_unless_jwt(token: str) -> None:
+    """Reject what is not a JWT at all, so that the log tells it from a JWT that is not valid."""
     if not token:
         refuse("no token")
     if not re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+", token, re.ASCII):
@@ -258,12 +268,12 @@ def refuse(reason: str) -> NoReturn:
     raise Exception("Unauthorized") from None
 
 
-# ---- The same in both JWT authorizers ----
+# ---- The same in jwt_auth_token.py and jwt_auth_token_websocket.py ----
 def verified_claims(token: str) -> dict[str, Any]:
     """Return the claims of a valid token, or reject the token (RFC 7519 §7.2)."""
-    check_form(token)
+    reject_unless_jwt(token)
     try:
-        claims = decoded(token)
+        claims = decode_with_either_secret(token)
     except jwt.MissingRequiredClaimError as error:
         refuse(f"no {error.claim} claim")
     except Exception as error:  # whatever a token makes PyJWT raise, the token is invalid
@@ -276,17 +286,17 @@ def verified_claims(token: str) -> dict[str, Any]:
     return claims
 
 
-def decoded(token: str) -> dict[str, Any]:
+def decode_with_either_secret(token: str) -> dict[str, Any]:
     """Return the claims of a token that was signed with JWT_SECRET or JWT_SECRET_PREVIOUS."""
     try:
-        return decoded_with(JWT_SECRET, token)
+        return decode(token, JWT_SECRET)
     except jwt.InvalidSignatureError:
         if not JWT_SECRET_PREVIOUS:
             raise
-        return decoded_with(JWT_SECRET_PREVIOUS, token)
+        return decode(token, JWT_SECRET_PREVIOUS)
 
 
-def decoded_with(secret: str, token: str) -> dict[str, Any]:
+def decode(token: str, secret: str) -> dict[str, Any]:
     """Return the claims of a token that was signed with the secret, or raise PyJWT's exception."""
     return jwt.decode(
         token,
@@ -305,7 +315,7 @@ def reject_if_revoked(claims: dict[str, Any]) -> None:
     item = user_item(user_id, "tokenVersion")
     if item is None:
         refuse(f"user not in the table: {user_id!r}")
-    expected = None
+    expected = None  # a user without tokenVersion needs a token without this claim
     if "token_version" in claims:
         expected = {"S": claims["token_version"]}
     if item.get("tokenVersion") != expected:
@@ -334,19 +344,19 @@ def user_item(user_id: str, *attributes: str) -> dict[str, Any] | None:
 
 
 def lookup_failed(reason: str) -> NoReturn:
-    """Log why DynamoDB failed, and raise RuntimeError: nobody gets access without a lookup."""
+    """Log why DynamoDB failed, and raise RuntimeError: without a lookup, nobody gets access."""
     logger.error("DynamoDB lookup failed: %s", reason)
-    raise RuntimeError("The DynamoDB lookup failed.") from None
+    raise RuntimeError("The DynamoDB lookup failed.") from None  # the log line says enough
 
 
 # ---- The same in jwt_auth_token.py and jwt_auth_token_google.py ----
 def policy(
     principal: str, scope: str, method_arn: str, values_for_backend: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the policy for all methods, because API Gateway caches it and reuses it for others."""
-    stage = "/".join(method_arn.split("/")[:2])
-    resources = resources_for(scope, stage)
-    allowed = any(matches(method_arn, arn) for arn in resources)
+    """Return one policy for all methods, because API Gateway caches it and reuses it for others."""
+    stage_arn = "/".join(method_arn.split("/")[:2])  # arn:...:<API ID>/<stage>
+    resources = resources_for(scope, stage_arn)
+    allowed = any(covers(arn, method_arn) for arn in resources)
     if allowed:
         logger.info("admitted: %r", principal)
     else:
@@ -360,32 +370,32 @@ def policy(
         "principalId": principal,
         "policyDocument": {
             "Version": "2012-10-17",
-            "Statement": statements(resources, stage, allowed),
+            "Statement": statements(resources, stage_arn, allowed),
         },
         "context": values_for_backend,
     }
 
 
-def resources_for(scope: str, stage: str) -> list[str]:
+def resources_for(scope: str, stage_arn: str) -> list[str]:
     """Return the ARNs that a token with this scope may call."""
     if not ALLOWED_RESOURCE_ARNS:
-        return [f"{stage}/*"]
-    scopes = scope.split(" ")
-    return [arn for needed, arn in ALLOWED_RESOURCE_ARNS if not needed or needed in scopes]
+        return [f"{stage_arn}/*"]
+    scopes = ["", *scope.split(" ")]  # "" is the scope of the entries for every token
+    return [arn for needed_scope, arn in ALLOWED_RESOURCE_ARNS if needed_scope in scopes]
 
 
-def matches(method_arn: str, pattern: str) -> bool:
-    """Tell whether a pattern covers a method, as IAM does: only * and ? are wildcards."""
-    return fnmatchcase(method_arn, pattern.replace("[", "[[]"))
+def covers(arn: str, method_arn: str) -> bool:
+    """Tell whether an ARN with wildcards covers a method, as IAM does: [ is not a wildcard."""
+    return fnmatchcase(method_arn, arn.replace("[", "[[]"))
 
 
-def statements(resources: list[str], stage: str, allowed: bool) -> list[dict[str, Any]]:
+def statements(resources: list[str], stage_arn: str, allowed: bool) -> list[dict[str, Any]]:
     """Return the statements that allow the resources, and deny everything else."""
     action = "execute-api:Invoke"
     if not resources:
-        return [{"Action": action, "Effect": "Deny", "Resource": f"{stage}/*"}]
+        return [{"Action": action, "Effect": "Deny", "Resource": f"{stage_arn}/*"}]
     allow = {"Action": action, "Effect": "Allow", "Resource": resources}
-    # Otherwise, a resource policy that allows everyone would override the implicit deny.
+    # Explicit, because a resource policy that allows everyone overrides an implicit deny.
     deny = {"Action": action, "Effect": "Deny", "NotResource": resources}
     # IAM ignores the order. The statement that decides this request comes first, for people
     # and tests that look only at the first one.

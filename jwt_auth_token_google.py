@@ -1,35 +1,44 @@
 """Lambda authorizer for REST and HTTP APIs. Validates Google ID tokens (Sign in with Google).
 
+By default, everybody with a Google account is accepted. To restrict that, set
+GOOGLE_HOSTED_DOMAINS or USER_CREDENTIALS_TABLE_NAME. If both are set, both apply.
+
 Environment
     GOOGLE_CLIENT_ID       required   OAuth client ID of your app, as in the token's "aud" claim.
-                                      Several are comma-separated.
+                                      Several are comma-separated. Your app must ask Google for
+                                      the scopes "openid email".
     GOOGLE_HOSTED_DOMAINS  optional   Google Workspace domains, comma-separated. If set, the "hd"
-                                      claim must be one of them. If unset, everybody with a Google
-                                      account is accepted, unless the table is set. (Neither an
-                                      e-mail address nor an "internal" consent screen proves that
-                                      a user belongs to your organization.)
-    USER_CREDENTIALS_TABLE_NAME       optional   DynamoDB table with the users. If set, only Google
-                                      users with an item are accepted: its user_id is the token's
-                                      "sub" claim, and its scope is the user's scope. To add one:
-                                      python create_password.py --user-id <sub> --no-password
-                                          --scope "admin" --table <table>
+                                      claim must be one of them. Don't rely on the domain of the
+                                      e-mail address or on an "internal" consent screen instead.
+    USER_CREDENTIALS_TABLE_NAME       optional   DynamoDB table with the users (key: user_id, a
+                                      string), or its ARN. If set, only Google users with an item
+                                      are accepted: its user_id is the token's "sub" claim, and
+                                      its scope is the user's scope. To add a user, let the user
+                                      try once. The log line "refused: user not in the table" has
+                                      the sub and the e-mail address. Then run:
+                  python create_password.py --no-password --table <table> --user-id <sub>
+                                      Add --scope admin to give the user the scope admin.
     ALLOWED_RESOURCE_ARNS  optional   Method ARNs that a valid token may call, comma-separated.
                                       Wildcards: * (any characters, including "/") and ? (one
                                       character). Default: all methods of the stage.
                                       <scope>=<ARN> applies only to users with that scope. It
-                                      adds access, but can't restrict what an entry without a
-                                      scope allows. Without the table, no user has a scope.
+                                      adds access, but can't restrict what another entry allows.
+                                      Without the table, no user has a scope.
+                                      Example, in one line, for everybody and for admins:
+                  arn:aws:execute-api:eu-west-1:123456789012:abcdef1234/prod/GET/api,
+                  admin=arn:aws:execute-api:eu-west-1:123456789012:abcdef1234/prod/*
     AWS_LAMBDA_LOG_LEVEL   optional   Lambda sets it if you choose a log level. Default: INFO
 
 Layer        google_auth (google-auth, requests). boto3, needed for the table, comes with the
              Lambda runtime.
 Permissions  CloudWatch Logs. With the table also dynamodb:GetItem on it (attributes user_id and
              scope). In a VPC, the function needs a way to the internet, to fetch certificates.
-Memory       256 MB, timeout 10 s. Fetching Google's certificates gives up after 5 s without a
-             response, a DynamoDB lookup after 7 s.
+Memory       256 MB, timeout 10 s. Fetching Google's certificates usually gives up after 5 s, a
+             DynamoDB lookup after 7 s. If both hang, the timeout ends the request with a 500.
 Responses    401  The token is missing, invalid or expired, the user is not in the table, or not
                   in GOOGLE_HOSTED_DOMAINS. The function raises Exception("Unauthorized"), which
-                  API Gateway turns into a 401. (AWS doesn't document this for HTTP APIs.)
+                  API Gateway turns into a 401. (AWS documents this for REST APIs only.) Dates may
+                  be off by 10 seconds of clock skew.
              403  The token is valid, but ALLOWED_RESOURCE_ARNS doesn't allow this method for it.
              500  A setting is missing or invalid, or Google's certificates or DynamoDB are not
                   available. The log says which.
@@ -48,6 +57,8 @@ Certificates Cached for as long as Google allows, at most a day. If Google can't
 Context      sub, email, scope ("" without the table) and authorized (true), for the backend. The
              principal is "sub": it never changes, while an e-mail address can
              (developers.google.com/identity/openid-connect/openid-connect).
+Copies       Code below a line "The same in ..." also stands in other files of the repository.
+             If you change it, change it there, too.
 Version      2.0.0 (CHANGELOG.md says what changed)
 """
 
@@ -63,7 +74,7 @@ from google.auth.exceptions import TransportError
 from google.oauth2.id_token import verify_oauth2_token
 
 logger = logging.getLogger(__name__)
-if not os.environ.get("AWS_LAMBDA_LOG_LEVEL"):  # otherwise the runtime has set the level
+if not os.environ.get("AWS_LAMBDA_LOG_LEVEL"):  # if it is set, Lambda's runtime sets the level
     logger.setLevel(logging.INFO)
 
 
@@ -112,48 +123,53 @@ def allowed_resources() -> list[tuple[str, str]]:
 
 
 def scope_and_arn(entry: str) -> tuple[str, str]:
-    """Split <ARN> or <scope>=<ARN>, or raise ValueError if the entry can't match any method."""
+    """Split <ARN> or <scope>=<ARN>, or raise ValueError, such as "has a query string."."""
     scope = ""
     arn = entry
     if not entry.startswith(("arn:", "*")):
-        scope, _, arn = entry.partition("=")
-        if not re.fullmatch(r"[^\s\"'\\]+", scope):  # RFC 6749 §3.3
-            raise ValueError("has no valid scope before the equals sign.")
+        scope, equals, arn = entry.partition("=")
+        if not equals or not re.fullmatch(r"[^\s\"'\\]+", scope):  # RFC 6749 §3.3
+            raise ValueError("is neither <ARN> nor <scope>=<ARN>, without quotes or spaces.")
     if arn != "*":
         check_method_arn(arn)
     return scope, arn
 
 
 def check_method_arn(arn: str) -> None:
-    """Raise ValueError for an ARN that can't match any method and would deny every request."""
+    """Raise ValueError for an ARN that can't match any method."""
     if not re.match(r"arn:[a-z*-]+:execute-api:", arn):
-        raise ValueError("is not an execute-api method ARN, with or without <scope>= before it.")
+        raise ValueError("is not the ARN of an API Gateway method (execute-api).")
     if len(arn) > 512:
-        raise ValueError("has more than 512 characters, the limit of IAM policies.")
+        raise ValueError("has more than 512 characters, the limit of API Gateway.")
     if re.search(r"[\s{}<>;\"']", arn):
         raise ValueError("has a character that no method ARN has. For {id}, write *.")
     if re.search(r"\?\w+=", arn):
         raise ValueError("has a query string, which is not part of a method ARN.")
-    check_stage_and_method(arn.split(":", 5)[-1])
+    fields = arn.split(":", 5)
+    if fields[-1] == "*":
+        return  # the wildcard also covers what follows
+    if len(fields) < 6 or "" in fields:
+        raise ValueError("needs arn:aws:execute-api:<region>:<account>:<API ID>/<stage>/...")
+    check_stage_and_method(fields[5])
 
 
 def check_stage_and_method(resource: str) -> None:
-    """Raise ValueError unless an ARN ends like <API ID>/<stage>/<METHOD>/<path>, or covers that."""
+    """Raise ValueError for an ARN that doesn't end in <API ID>/<stage>/<METHOD>/<path>."""
     api, _, rest = resource.partition("/")
     stage, _, rest = rest.partition("/")
     method, slash, _ = rest.partition("/")
+    methods = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
     if "*" in api or "*" in stage:
         return  # the wildcard also covers what follows
-    methods = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
-    if stage not in methods:
-        if "*" in method or method == "$default":
+    if api and stage and stage not in methods:
+        if "*" in method or method == "$default":  # $default is a route of HTTP APIs
             return
-        if method in methods and slash:
+        if slash and (method in methods or "?" in method):
             return
     raise ValueError("needs <API ID>/<stage>/<METHOD>/<path>, with the method in capitals or as *.")
 
 
-# ---- End of the shared code ----
+# ---- Only in this file ----
 
 
 def google_client_ids() -> list[str]:
@@ -212,8 +228,8 @@ if USER_CREDENTIALS_TABLE_NAME:  # imported only if needed, for a faster cold st
     )
 
 
-class Certificates(NamedTuple):
-    """Google's certificates, as google-auth reads them from an HTTP response."""
+class CachedCertificates(NamedTuple):
+    """A response of Google with its certificates: status and data are what google-auth reads."""
 
     status: int
     data: bytes
@@ -221,7 +237,7 @@ class Certificates(NamedTuple):
     usable_until: float  # Unix seconds
 
 
-cached_certificates: Certificates | None = None
+cached_certificates: CachedCertificates | None = None
 
 
 def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
@@ -239,10 +255,15 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
 
 def google_claims(token: str) -> dict[str, Any]:
     """Return the claims of a valid ID token, or reject it (OpenID Connect Core §3.1.3.7)."""
-    check_form(token)
+    reject_unless_jwt(token)
     claims: dict[str, Any]
     try:
-        claims = verify_oauth2_token(token, google_certificates, GOOGLE_CLIENT_IDS, CLOCK_SKEW)
+        claims = verify_oauth2_token(
+            token,
+            google_certificates,
+            audience=GOOGLE_CLIENT_IDS,
+            clock_skew_in_seconds=CLOCK_SKEW,
+        )
     except TransportError:
         raise  # only from google_certificates(): Google can't be reached, which is a 500
     except Exception as error:  # whatever a token makes google-auth raise, the token is invalid
@@ -251,7 +272,7 @@ def google_claims(token: str) -> dict[str, Any]:
     return claims
 
 
-def google_certificates(url: str, method: str) -> Certificates:
+def google_certificates(url: str, method: str) -> CachedCertificates:
     """Return Google's certificates. google-auth calls this in place of an HTTP client."""
     global cached_certificates
     now = time.time()
@@ -267,18 +288,18 @@ def google_certificates(url: str, method: str) -> Certificates:
     return cached_certificates
 
 
-def fetched_certificates(url: str, now: float) -> Certificates:
+def fetched_certificates(url: str, now: float) -> CachedCertificates:
     """Fetch Google's certificates, or raise RequestException or ValueError."""
     response = requests.get(url, timeout=(2, 3), allow_redirects=False)
     response.raise_for_status()
-    if response.status_code != 200 or not response.json():
+    if response.status_code != 200 or not response.json():  # a redirect raises no error
         raise ValueError("The response contains no certificates.")
-    refresh_at = now + lifetime(response)
-    return Certificates(200, response.content, refresh_at, usable_until=refresh_at + DAY)
+    refresh_at = now + cache_seconds(response)
+    return CachedCertificates(200, response.content, refresh_at, usable_until=refresh_at + DAY)
 
 
-def lifetime(response: requests.Response) -> int:
-    """Return for how many seconds a response may be cached (RFC 9111 §4.2): a minute to a day."""
+def cache_seconds(response: requests.Response) -> int:
+    """Return how long a response may be cached (RFC 9111 §4.2), between a minute and a day."""
     max_age = re.search(r"max-age=(\d+)", response.headers.get("Cache-Control", ""))
     if not max_age:
         return MINUTE
@@ -294,7 +315,7 @@ def check_claims(claims: dict[str, Any]) -> None:
     if claims.get("email_verified") is not True:
         refuse("email not verified")
     if claims["email"].endswith(".gserviceaccount.com"):
-        # Everybody can create a service account and get tokens for any client ID.
+        # Everybody can create a service account, and get tokens for any client ID with it.
         refuse("service account")
     if claims.get("nbf", 0) > time.time() + CLOCK_SKEW:  # google-auth doesn't check it
         refuse("not valid yet")
@@ -312,26 +333,26 @@ def scope_in_table(sub: str, email: str) -> str:
 
 # ---- The same in jwt_auth_token.py and jwt_auth_token_google.py ----
 def presented_token(event: dict[str, Any]) -> str:
-    """Return the token in the identity source, by which API Gateway caches the policy, or ""."""
+    """Return the token from the identity source, which is API Gateway's cache key, or ""."""
     source = event.get("identitySource", event.get("authorizationToken"))
     if source is None:
         # A REST API's REQUEST authorizer, or an HTTP API without an identity source.
         source = authorization_headers(event)
     if isinstance(source, list):
-        # Of several values, API Gateway could use another one for its cache.
+        # Of several values, the cache key could be another one.
         source = source[0] if len(source) == 1 else ""
     return bearer_token(source)
 
 
 def authorization_headers(event: dict[str, Any]) -> list[str]:
-    """Return the different values of the Authorization header, in whatever case it is spelled."""
+    """Return the values of the Authorization header, without repetitions of the same value."""
     headers = event.get("multiValueHeaders")
     if not headers:
         single_values = event.get("headers") or {}
         headers = {name: [value] for name, value in single_values.items()}
     found: set[str] = set()
     for name, values in headers.items():
-        if name.lower() == "authorization":
+        if name.lower() == "authorization":  # clients may use any case (RFC 9110 §5.1)
             found.update(values or [])
     return list(found)
 
@@ -347,8 +368,8 @@ def bearer_token(value: object) -> str:
     return value
 
 
-def check_form(token: str) -> None:
-    """Reject what is not a JWT at all: three parts in base64url, with dots between them."""
+def reject_unless_jwt(token: str) -> None:
+    """Reject what is not a JWT at all, so that the log tells it from a JWT that is not valid."""
     if not token:
         refuse("no token")
     if not re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+", token, re.ASCII):
@@ -384,9 +405,9 @@ def user_item(user_id: str, *attributes: str) -> dict[str, Any] | None:
 
 
 def lookup_failed(reason: str) -> NoReturn:
-    """Log why DynamoDB failed, and raise RuntimeError: nobody gets access without a lookup."""
+    """Log why DynamoDB failed, and raise RuntimeError: without a lookup, nobody gets access."""
     logger.error("DynamoDB lookup failed: %s", reason)
-    raise RuntimeError("The DynamoDB lookup failed.") from None
+    raise RuntimeError("The DynamoDB lookup failed.") from None  # the log line says enough
 
 
 # ---- The same in jwt_auth_token_google.py and jwt_create_token.py ----
@@ -407,10 +428,10 @@ def granted_scope(user_id: str, item: dict[str, Any]) -> str:
 def policy(
     principal: str, scope: str, method_arn: str, values_for_backend: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the policy for all methods, because API Gateway caches it and reuses it for others."""
-    stage = "/".join(method_arn.split("/")[:2])
-    resources = resources_for(scope, stage)
-    allowed = any(matches(method_arn, arn) for arn in resources)
+    """Return one policy for all methods, because API Gateway caches it and reuses it for others."""
+    stage_arn = "/".join(method_arn.split("/")[:2])  # arn:...:<API ID>/<stage>
+    resources = resources_for(scope, stage_arn)
+    allowed = any(covers(arn, method_arn) for arn in resources)
     if allowed:
         logger.info("admitted: %r", principal)
     else:
@@ -424,32 +445,32 @@ def policy(
         "principalId": principal,
         "policyDocument": {
             "Version": "2012-10-17",
-            "Statement": statements(resources, stage, allowed),
+            "Statement": statements(resources, stage_arn, allowed),
         },
         "context": values_for_backend,
     }
 
 
-def resources_for(scope: str, stage: str) -> list[str]:
+def resources_for(scope: str, stage_arn: str) -> list[str]:
     """Return the ARNs that a token with this scope may call."""
     if not ALLOWED_RESOURCE_ARNS:
-        return [f"{stage}/*"]
-    scopes = scope.split(" ")
-    return [arn for needed, arn in ALLOWED_RESOURCE_ARNS if not needed or needed in scopes]
+        return [f"{stage_arn}/*"]
+    scopes = ["", *scope.split(" ")]  # "" is the scope of the entries for every token
+    return [arn for needed_scope, arn in ALLOWED_RESOURCE_ARNS if needed_scope in scopes]
 
 
-def matches(method_arn: str, pattern: str) -> bool:
-    """Tell whether a pattern covers a method, as IAM does: only * and ? are wildcards."""
-    return fnmatchcase(method_arn, pattern.replace("[", "[[]"))
+def covers(arn: str, method_arn: str) -> bool:
+    """Tell whether an ARN with wildcards covers a method, as IAM does: [ is not a wildcard."""
+    return fnmatchcase(method_arn, arn.replace("[", "[[]"))
 
 
-def statements(resources: list[str], stage: str, allowed: bool) -> list[dict[str, Any]]:
+def statements(resources: list[str], stage_arn: str, allowed: bool) -> list[dict[str, Any]]:
     """Return the statements that allow the resources, and deny everything else."""
     action = "execute-api:Invoke"
     if not resources:
-        return [{"Action": action, "Effect": "Deny", "Resource": f"{stage}/*"}]
+        return [{"Action": action, "Effect": "Deny", "Resource": f"{stage_arn}/*"}]
     allow = {"Action": action, "Effect": "Allow", "Resource": resources}
-    # Otherwise, a resource policy that allows everyone would override the implicit deny.
+    # Explicit, because a resource policy that allows everyone overrides an implicit deny.
     deny = {"Action": action, "Effect": "Deny", "NotResource": resources}
     # IAM ignores the order. The statement that decides this request comes first, for people
     # and tests that look only at the first one.

@@ -9,11 +9,11 @@ Environment
     JWT_SECRET_PREVIOUS    optional   Second secret that is accepted while you rotate JWT_SECRET.
                                       It is never used to sign.
     JWT_ISSUER             optional   Required "iss" claim. If unset, "iss" isn't checked.
-    JWT_AUDIENCE           optional   Required "aud" claim, or one of its values. If unset, a
-                                      token with an "aud" claim is rejected.
-    USER_CREDENTIALS_TABLE_NAME       optional   Login's DynamoDB table. If set, the tokens of
-                                      deleted users are rejected, and those whose "token_version"
-                                      claim isn't the user's current tokenVersion.
+    JWT_AUDIENCE           optional   The "aud" claim must be or contain this value. If unset, a
+                                      token with an "aud" claim is rejected (RFC 7519 §4.1.3).
+    USER_CREDENTIALS_TABLE_NAME       optional   Login's DynamoDB table, or its ARN. If set, the
+                                      tokens of deleted users are rejected, and those whose
+                                      "token_version" claim isn't the user's current tokenVersion.
     AWS_LAMBDA_LOG_LEVEL   optional   Lambda sets it if you choose a log level. Default: INFO
 
 Layer        basic_auth (PyJWT). boto3, needed for the table, comes with the Lambda runtime.
@@ -22,23 +22,31 @@ Permissions  CloudWatch Logs. With the table also dynamodb:GetItem on it (attrib
 Memory       256 MB, timeout 10 s. A DynamoDB lookup gives up after 7 s.
 Responses    401  The token is missing, invalid, expired or revoked. The function raises
                   Exception("Unauthorized"), which API Gateway turns into a 401. A browser shows
-                  only a failed connection (close code 1006).
+                  only a failed connection (close code 1006). Dates may be off by 10 seconds of
+                  clock skew.
              500  A setting is missing or invalid, DynamoDB failed, or the function is attached
                   to something other than $connect. The log says which.
-Token source The first of these that the client sends. A bad token is not replaced by a later one:
+Token source The first of these that the client sends. If its token is bad, the others aren't tried:
                  1. The header "Authorization: Bearer <jwt>", from clients that can set headers.
                  2. The subprotocol: new WebSocket(url, ["access_token", jwt]) in a browser. The
-                    $connect integration has to answer with the subprotocol access_token
-                    (restricted_access_lambda.py does).
+                    $connect integration must return the header "Sec-WebSocket-Protocol:
+                    access_token", as restricted_access_lambda.py does.
                  3. The query string, ?access_token=<jwt>. URLs end up in logs and histories, so
-                    use it only for clients that can do neither (RFC 9700 §4.3.2).
+                    use it only for clients that can set neither a header nor a subprotocol
+                    (RFC 9700 §4.3.2).
              Leave the authorizer's identity source empty. Otherwise, API Gateway rejects clients
              that send the token in another place.
 Caching      None: API Gateway doesn't cache the policies of WebSocket authorizers. A connection
-             outlives the token, for up to 2 hours. The context has exp for closing it in time.
+             stays open after the token expires or is revoked, for up to 2 hours. To close it
+             earlier, let the backend check exp.
 Context      userId, scope ("" if the token has none), authorized (true) and exp (the token's
-             expiry in Unix seconds), for the backend. It gets them with every message.
-Rotation     As in jwt_auth_token.py, together with it.
+             expiry in Unix seconds). The backend gets these values with every message.
+Rotation     1. Authorizers: JWT_SECRET = new, JWT_SECRET_PREVIOUS = old.
+             2. Login: JWT_SECRET = new.
+             3. After JWT_TTL_SECONDS: remove JWT_SECRET_PREVIOUS. Until then, both secrets are
+                accepted, so nobody has to log in again.
+Copies       Code below a line "The same in ..." also stands in other files of the repository.
+             If you change it, change it there, too.
 Version      2.0.0 (CHANGELOG.md says what changed)
 """
 
@@ -50,7 +58,7 @@ from typing import Any, NoReturn
 import jwt
 
 logger = logging.getLogger(__name__)
-if not os.environ.get("AWS_LAMBDA_LOG_LEVEL"):  # otherwise the runtime has set the level
+if not os.environ.get("AWS_LAMBDA_LOG_LEVEL"):  # if it is set, Lambda's runtime sets the level
     logger.setLevel(logging.INFO)
 
 
@@ -75,26 +83,26 @@ def table_name() -> str:
     return name
 
 
-# ---- The same in both JWT authorizers and jwt_create_token.py ----
+# ---- The same in jwt_auth_token.py, jwt_auth_token_websocket.py and jwt_create_token.py ----
 def signing_secret(name: str) -> str:
     """Return a signing secret, or stop the function from starting if the secret is weak."""
     secret = setting(name)
     generate_one = "To generate one: openssl rand -hex 32"
     if len(secret.encode()) < 32:
         raise ValueError(f"{name} is missing or has fewer than 32 bytes. {generate_one}")
-    if len(set(secret)) < 10:
+    if len(set(secret)) < 10:  # a placeholder, such as aaaaaaaa...
         raise ValueError(f"{name} has fewer than 10 different characters. {generate_one}")
-    if secret != secret.strip().strip("\"'"):
+    if secret != secret.strip().strip("\"'"):  # copied along with the secret
         raise ValueError(f"{name} begins or ends with white space or a quote. Remove it.")
     try:
         jwt.get_algorithm_by_name("HS256").prepare_key(secret)
     except jwt.InvalidKeyError:
-        # PyJWT refuses PEM, SSH and JWK keys: public keys are no secrets (RFC 8725 §2.1).
+        # Anybody may know a public key, so it is not a secret (RFC 8725 §2.1).
         raise ValueError(f"{name} is a PEM, SSH or JWK key, not a secret. {generate_one}") from None
     return secret
 
 
-# ---- End of the shared code ----
+# ---- Only in this file ----
 
 JWT_SECRET = signing_secret("JWT_SECRET")
 JWT_SECRET_PREVIOUS = ""
@@ -139,7 +147,7 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         "principalId": claims["user_id"],
         "policyDocument": {"Version": "2012-10-17", "Statement": [statement]},
         "context": {
-            "userId": claims["user_id"],
+            "userId": claims["user_id"],  # backends of earlier versions read this name
             "scope": claims.get("scope", ""),
             "authorized": True,
             "exp": int(claims["exp"]),
@@ -179,8 +187,8 @@ def bearer_token(value: object) -> str:
     return value
 
 
-def check_form(token: str) -> None:
-    """Reject what is not a JWT at all: three parts in base64url, with dots between them."""
+def reject_unless_jwt(token: str) -> None:
+    """Reject what is not a JWT at all, so that the log tells it from a JWT that is not valid."""
     if not token:
         refuse("no token")
     if not re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+", token, re.ASCII):
@@ -194,12 +202,12 @@ def refuse(reason: str) -> NoReturn:
     raise Exception("Unauthorized") from None
 
 
-# ---- The same in both JWT authorizers ----
+# ---- The same in jwt_auth_token.py and jwt_auth_token_websocket.py ----
 def verified_claims(token: str) -> dict[str, Any]:
     """Return the claims of a valid token, or reject the token (RFC 7519 §7.2)."""
-    check_form(token)
+    reject_unless_jwt(token)
     try:
-        claims = decoded(token)
+        claims = decode_with_either_secret(token)
     except jwt.MissingRequiredClaimError as error:
         refuse(f"no {error.claim} claim")
     except Exception as error:  # whatever a token makes PyJWT raise, the token is invalid
@@ -212,17 +220,17 @@ def verified_claims(token: str) -> dict[str, Any]:
     return claims
 
 
-def decoded(token: str) -> dict[str, Any]:
+def decode_with_either_secret(token: str) -> dict[str, Any]:
     """Return the claims of a token that was signed with JWT_SECRET or JWT_SECRET_PREVIOUS."""
     try:
-        return decoded_with(JWT_SECRET, token)
+        return decode(token, JWT_SECRET)
     except jwt.InvalidSignatureError:
         if not JWT_SECRET_PREVIOUS:
             raise
-        return decoded_with(JWT_SECRET_PREVIOUS, token)
+        return decode(token, JWT_SECRET_PREVIOUS)
 
 
-def decoded_with(secret: str, token: str) -> dict[str, Any]:
+def decode(token: str, secret: str) -> dict[str, Any]:
     """Return the claims of a token that was signed with the secret, or raise PyJWT's exception."""
     return jwt.decode(
         token,
@@ -241,7 +249,7 @@ def reject_if_revoked(claims: dict[str, Any]) -> None:
     item = user_item(user_id, "tokenVersion")
     if item is None:
         refuse(f"user not in the table: {user_id!r}")
-    expected = None
+    expected = None  # a user without tokenVersion needs a token without this claim
     if "token_version" in claims:
         expected = {"S": claims["token_version"]}
     if item.get("tokenVersion") != expected:
@@ -270,6 +278,6 @@ def user_item(user_id: str, *attributes: str) -> dict[str, Any] | None:
 
 
 def lookup_failed(reason: str) -> NoReturn:
-    """Log why DynamoDB failed, and raise RuntimeError: nobody gets access without a lookup."""
+    """Log why DynamoDB failed, and raise RuntimeError: without a lookup, nobody gets access."""
     logger.error("DynamoDB lookup failed: %s", reason)
-    raise RuntimeError("The DynamoDB lookup failed.") from None
+    raise RuntimeError("The DynamoDB lookup failed.") from None  # the log line says enough

@@ -3,9 +3,10 @@
 The JWT is signed with HS256: login and authorizers share one secret.
 
 Environment
-    USER_CREDENTIALS_TABLE_NAME  required   DynamoDB table with the users. Its key is user_id. The
-                                 other attributes, all strings: passwordHash (bcrypt), tokenVersion
-                                 (see Revoking) and scope (permissions, such as "read admin").
+    USER_CREDENTIALS_TABLE_NAME       required   DynamoDB table with the users, or its ARN. Its key
+                                      is user_id. Its other attributes, which create_password.py
+                                      writes, are strings, too: passwordHash (bcrypt), tokenVersion
+                                      (see Revoking) and scope (such as "read admin").
     JWT_SECRET             required   Signing secret, the same as the authorizers'. At least 32
                                       bytes (RFC 7518 §3.2) and 10 different characters.
                                       To generate one: openssl rand -hex 32
@@ -14,7 +15,8 @@ Environment
     JWT_TTL_SECONDS        optional   Lifetime of a token in seconds, at most 2592000 (30 days).
                                       Default: 3600
     CORS_ALLOW_ORIGIN      optional   The one origin whose pages may read the responses.
-                                      Default: * (all)
+                                      Default: * (all). Let API Gateway answer the OPTIONS
+                                      request that a browser sends first.
     AWS_LAMBDA_LOG_LEVEL   optional   Lambda sets it if you choose a log level. Default: INFO
 
 Layer        basic_auth (PyJWT, bcrypt). boto3 comes with the Lambda runtime.
@@ -27,10 +29,11 @@ Event        Lambda proxy integration of a REST or HTTP API, with the JSON objec
              object only (test in the console).
 Responses    200  {"token": "<jwt>", "token_type": "Bearer", "expires_in": <seconds>}, and "scope"
                   if the user has one.
-             400  {"message": "..."}  The request is not such an object. The message says why.
+             400  {"message": "..."}  The request isn't such an object, or it is too large. The
+                  message says why.
              401  {"message": "Invalid user_id or password"}  The same response, in the same time,
-                  whether or not the user exists. That prevents user enumeration. (A hash with
-                  another cost than 12 takes another time.)
+                  whether or not the user exists. That prevents user enumeration. (It holds for
+                  hashes of cost 12, as create_password.py makes them.)
              500  {"message": "Internal server error"}  DynamoDB failed. The log has the error code.
              502  A setting is missing or invalid. The log says which. (HTTP APIs respond with 500.)
 Caching      None: the responses forbid it.
@@ -38,6 +41,8 @@ Throttling   Throttle the route in API Gateway: every request costs one bcrypt c
 Revoking     Login copies the user's tokenVersion into the "token_version" claim. Authorizers that
              read the table reject tokens whose claim isn't the current tokenVersion.
 Rotation     See jwt_auth_token.py: the authorizers get the new JWT_SECRET first.
+Copies       Code below a line "The same in ..." also stands in other files of the repository.
+             If you change it, change it there, too.
 Version      2.0.0 (CHANGELOG.md says what changed)
 """
 
@@ -58,7 +63,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 logger = logging.getLogger(__name__)
-if not os.environ.get("AWS_LAMBDA_LOG_LEVEL"):  # otherwise the runtime has set the level
+if not os.environ.get("AWS_LAMBDA_LOG_LEVEL"):  # if it is set, Lambda's runtime sets the level
     logger.setLevel(logging.INFO)
 
 
@@ -83,21 +88,21 @@ def table_name() -> str:
     return name
 
 
-# ---- The same in both JWT authorizers and jwt_create_token.py ----
+# ---- The same in jwt_auth_token.py, jwt_auth_token_websocket.py and jwt_create_token.py ----
 def signing_secret(name: str) -> str:
     """Return a signing secret, or stop the function from starting if the secret is weak."""
     secret = setting(name)
     generate_one = "To generate one: openssl rand -hex 32"
     if len(secret.encode()) < 32:
         raise ValueError(f"{name} is missing or has fewer than 32 bytes. {generate_one}")
-    if len(set(secret)) < 10:
+    if len(set(secret)) < 10:  # a placeholder, such as aaaaaaaa...
         raise ValueError(f"{name} has fewer than 10 different characters. {generate_one}")
-    if secret != secret.strip().strip("\"'"):
+    if secret != secret.strip().strip("\"'"):  # copied along with the secret
         raise ValueError(f"{name} begins or ends with white space or a quote. Remove it.")
     try:
         jwt.get_algorithm_by_name("HS256").prepare_key(secret)
     except jwt.InvalidKeyError:
-        # PyJWT refuses PEM, SSH and JWK keys: public keys are no secrets (RFC 8725 §2.1).
+        # Anybody may know a public key, so it is not a secret (RFC 8725 §2.1).
         raise ValueError(f"{name} is a PEM, SSH or JWK key, not a secret. {generate_one}") from None
     return secret
 
@@ -114,7 +119,7 @@ def cors_origin() -> str:
     return origin
 
 
-# ---- End of the shared code ----
+# ---- Only in this file ----
 
 
 def token_lifetime() -> int:
@@ -137,10 +142,13 @@ JWT_AUDIENCE = setting("JWT_AUDIENCE")
 JWT_TTL_SECONDS = token_lifetime()
 CORS_ALLOW_ORIGIN = cors_origin()
 
-MAX_BODY = 10_000  # bytes: parsing a larger one could cost more than bcrypt
-BCRYPT_HASH = re.compile(r"\$2[abxy]\$\d\d\$[./A-Za-z0-9]{53}")
+MAX_BODY = 10_000  # bytes: to parse a larger one could cost more than bcrypt
+SALT = r"[./A-Za-z0-9]{21}[.Oeu]"  # 128 bits: the last character has only 2 of them
+DIGEST = r"[./A-Za-z0-9]{31}"
+BCRYPT_HASH = re.compile(rf"\$2[abxy]\$\d\d\${SALT}{DIGEST}")
 MAX_COST = 15  # a hash that costs more could outlast the function's timeout
-DUMMY_HASH = "$2b$12$XizYodWE.wi0uI0O215WQ.NzeMa11/dM2kJZDkQiqVjHlp4lstL/W"  # of random bytes
+# The hash of random bytes that nobody knows, for users who don't exist.
+DUMMY_HASH = "$2b$12$XizYodWE.wi0uI0O215WQ.NzeMa11/dM2kJZDkQiqVjHlp4lstL/W"
 
 logging.getLogger("botocore").setLevel(logging.WARNING)  # at DEBUG, it logs what it reads
 # At most 7 s: two attempts of 1 s to connect and 2 s to read, and up to 1 s between them.
@@ -158,7 +166,7 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """Return a response with a JWT, or one that says why there is none."""
     try:
         user_id, password = credentials(event)
-    except ValueError as error:  # raised below, with a message for the client
+    except ValueError as error:  # only from credentials(), with a message for the client
         logger.info("refused: invalid request: %s", error)
         return response(400, {"message": str(error)})
     try:
@@ -224,13 +232,13 @@ def usable_hash(item: dict[str, Any] | None) -> str:
     """Return the bcrypt hash of a user's item, or "" if the item has none that can be checked."""
     if item is None:
         return ""
-    text = item.get("passwordHash", {}).get("S", "")
+    text: str = item.get("passwordHash", {}).get("S", "")
     if not BCRYPT_HASH.fullmatch(text):
         return ""
     _, _, cost, _ = text.split("$")
     if not 4 <= int(cost) <= MAX_COST:
         return ""
-    return str(text)
+    return text
 
 
 def password_matches(password: str, password_hash: str) -> bool:
@@ -239,17 +247,19 @@ def password_matches(password: str, password_hash: str) -> bool:
     # bcrypt uses at most 72 bytes, and "abc" and "abc\0abc" are the same to it.
     can_match = bool(password_hash) and len(candidate) <= 72 and b"\0" not in candidate
     if not can_match:
-        candidate = b"any"
+        candidate = b"any"  # bcrypt needs a candidate, and the result doesn't count
     matches = bcrypt.checkpw(candidate, (password_hash or DUMMY_HASH).encode())
     return matches and can_match
 
 
 def log_refusal(user_id: str, item: dict[str, Any] | None, password_hash: str) -> None:
-    """Log why a login failed. An unknown user_id is not logged: people type passwords there."""
+    """Log why a login failed, without an unknown user_id: it may be a mistyped password."""
     if item is None:
         logger.info("refused: unknown user")
     elif password_hash:
         logger.info("refused: wrong password: %r", user_id)
+    elif "passwordHash" not in item:
+        logger.info("refused: user without a password: %r", user_id)
     else:
         logger.error(
             "refused: user %r has no valid bcrypt hash in passwordHash; "
@@ -278,7 +288,7 @@ def signed_token(user_id: str, scope: str, token_version: str) -> str:
     now = int(time.time())
     claims = {
         "user_id": user_id,
-        "sub": user_id,
+        "sub": user_id,  # the standard's name for the same
         "iat": now,
         "exp": now + JWT_TTL_SECONDS,
         "jti": str(uuid.uuid4()),
@@ -329,9 +339,9 @@ def user_item(user_id: str, *attributes: str) -> dict[str, Any] | None:
 
 
 def lookup_failed(reason: str) -> NoReturn:
-    """Log why DynamoDB failed, and raise RuntimeError: nobody gets access without a lookup."""
+    """Log why DynamoDB failed, and raise RuntimeError: without a lookup, nobody gets access."""
     logger.error("DynamoDB lookup failed: %s", reason)
-    raise RuntimeError("The DynamoDB lookup failed.") from None
+    raise RuntimeError("The DynamoDB lookup failed.") from None  # the log line says enough
 
 
 # ---- The same in jwt_create_token.py and restricted_access_lambda.py ----

@@ -1,6 +1,7 @@
 """Protected endpoint (GET /api). Returns the time, and the caller that the authorizer names.
 
-Replace it by your own backend: the function shows where a backend finds the caller.
+Replace it by your own backend: the function shows where a backend finds the caller. It doesn't
+protect itself: without an authorizer on the route, everybody gets a response.
 
 Environment
     CORS_ALLOW_ORIGIN     optional   The one origin whose pages may read the responses.
@@ -10,21 +11,23 @@ Environment
 Layer        none
 Permissions  CloudWatch Logs
 Memory       128 MB, timeout 5 s.
-Event        Lambda proxy integration of a REST, HTTP or WebSocket API, behind an authorizer. Its
-             result is in requestContext.authorizer:
-                 Lambda authorizer; REST, WebSocket, or HTTP    principalId, and the context next
-                     API (integration with payload 1.0)         to it, all values as strings
-                 Lambda authorizer; HTTP API (integration       {"lambda": <context>}, with types
-                     with payload 2.0)
-                 JWT authorizer; HTTP API (payload 2.0)         {"jwt": {"claims": <claims>}}
-                 JWT or Cognito authorizer; REST, or HTTP       {"claims": <claims>}
-                     API (payload 1.0)
+Event        Lambda proxy integration of a REST, HTTP or WebSocket API, behind an authorizer. What
+             the authorizer returns is in requestContext.authorizer, in one of these forms:
+                 {"principalId": <user>, ...}    Lambda authorizer of a REST or WebSocket API, or
+                                                 of an HTTP API (integration with payload 1.0)
+                 {"lambda": <context>}           Lambda authorizer of an HTTP API (integration
+                                                 with payload 2.0)
+                 {"jwt": {"claims": <claims>}}   JWT authorizer of an HTTP API (payload 2.0)
+                 {"claims": <claims>}            JWT or Cognito authorizer of a REST API, or JWT
+                                                 authorizer of an HTTP API (payload 1.0)
 Responses    200  {"timestamp": <Unix seconds>, "caller": "<user>"}. The caller is null if the
                   authorizer names none, or if there is no authorizer. On the route $connect of a
                   WebSocket API, a client that offers the subprotocol access_token gets it
                   confirmed, because a browser otherwise closes the connection.
              502  A setting is invalid. The log says which. (HTTP APIs respond with 500.)
 Caching      None: the response forbids it.
+Copies       Code below a line "The same in ..." also stands in other files of the repository.
+             If you change it, change it there, too.
 Version      2.0.0 (CHANGELOG.md says what changed)
 """
 
@@ -36,7 +39,7 @@ import time
 from typing import Any
 
 logger = logging.getLogger(__name__)
-if not os.environ.get("AWS_LAMBDA_LOG_LEVEL"):  # otherwise the runtime has set the level
+if not os.environ.get("AWS_LAMBDA_LOG_LEVEL"):  # if it is set, Lambda's runtime sets the level
     logger.setLevel(logging.INFO)
 
 
@@ -61,7 +64,7 @@ def cors_origin() -> str:
     return origin
 
 
-# ---- End of the shared code ----
+# ---- Only in this file ----
 
 CORS_ALLOW_ORIGIN = cors_origin()
 
@@ -71,8 +74,8 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     caller = caller_in(event)
     logger.info("request served for %r", caller)
     reply = response(200, {"timestamp": int(time.time()), "caller": caller})
-    if is_connect(event) and offers_access_token(event):
-        # websocket-connect-route-subprotocol in API Gateway's developer guide
+    if is_websocket_connect(event) and offers_access_token(event):
+        # Otherwise, a browser closes the connection (RFC 6455 §4.1).
         reply["headers"]["Sec-WebSocket-Protocol"] = "access_token"
     return reply
 
@@ -80,18 +83,18 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
 def caller_in(event: dict[str, Any]) -> Any:
     """Return the user whom the authorizer names, or None."""
     authorizer = (event.get("requestContext") or {}).get("authorizer") or {}
-    if "principalId" in authorizer:  # Lambda authorizer, all APIs but the next
+    if "principalId" in authorizer:  # Lambda authorizer
         return authorizer["principalId"]
     if "lambda" in authorizer:  # Lambda authorizer, HTTP API with payload 2.0
         values = authorizer["lambda"] or {}
         return values.get("user_id") or values.get("sub")
     if "jwt" in authorizer:  # JWT authorizer, HTTP API with payload 2.0
         return authorizer["jwt"]["claims"].get("sub")
-    claims = authorizer.get("claims") or {}  # JWT or Cognito authorizer, other APIs
+    claims = authorizer.get("claims") or {}  # JWT or Cognito authorizer
     return claims.get("sub")
 
 
-def is_connect(event: dict[str, Any]) -> bool:
+def is_websocket_connect(event: dict[str, Any]) -> bool:
     """Tell whether the event is for the route $connect of a WebSocket API."""
     request = event.get("requestContext") or {}
     return bool(request.get("routeKey") == "$connect")

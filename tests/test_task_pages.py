@@ -133,19 +133,19 @@ def test_who_may_call_prints_what_the_page_shows() -> None:
 
 
 def test_wildcards_match_what_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    matches = imported("jwt_auth_token", monkeypatch).matches
+    covers = imported("jwt_auth_token", monkeypatch).covers
     for _, _, pattern, also in rows("permissions", "## Wildcards"):
         for path in also.split("`, `"):
-            assert matches(f"{STAGE}/{path}", f"{STAGE}/{pattern}")
+            assert covers(f"{STAGE}/{pattern}", f"{STAGE}/{path}")
     said = PAGES["permissions"].split("Four mistakes")[1].split("\n## ")[0]
     for pattern, also in re.findall(r"`(\S+\*\S*)`\s+(?:also )?matches\s+`([^`]+)`", said):
         stage = STAGE.removesuffix("/prod") if pattern.startswith("prod") else STAGE
-        assert matches(f"{stage}/{also}", f"{stage}/{pattern}")
+        assert covers(f"{stage}/{pattern}", f"{stage}/{also}")
     crossing = "arn:aws:execute-api:*:*:abcdef1234/prod/GET/api"
     assert crossing in said
-    assert matches(f"{STAGE}/DELETE/x/:abcdef1234/prod/GET/api", crossing)
-    assert not matches(f"{STAGE}/GET/admin", f"{STAGE}/GET/admin/*")
-    assert matches(f"{STAGE}/GET/administrators", f"{STAGE}/GET/admin*")
+    assert covers(crossing, f"{STAGE}/DELETE/x/:abcdef1234/prod/GET/api")
+    assert not covers(f"{STAGE}/GET/admin/*", f"{STAGE}/GET/admin")
+    assert covers(f"{STAGE}/GET/admin*", f"{STAGE}/GET/administrators")
 
 
 def test_an_entry_that_matches_nothing_is_refused_with_the_printed_message(
@@ -219,7 +219,7 @@ def test_create_password_prints_what_the_page_shows(
 ) -> None:
     script = imported("create_password", monkeypatch)
     table = Table("testuser")
-    monkeypatch.setattr(script, "client", lambda: table)
+    monkeypatch.setattr(script, "dynamodb_client", lambda: table)
     monkeypatch.setattr(script, "read_password", lambda: "correct horse battery")
     found = [fence for fence in fences(page) if fence.language in ("sh", "text")]
     ours = [number for number, fence in enumerate(found) if "create_password.py" in fence.text]
