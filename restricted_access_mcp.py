@@ -1,7 +1,7 @@
 """Protected MCP server for AI agents, POST /mcp. Callers get the tools that their scopes allow.
 
 It speaks the Model Context Protocol (MCP) over Streamable HTTP, without sessions and with JSON
-responses only. Revisions: 2025-06-18 and 2025-11-25 (they begin with "initialize"), and 2026-07-28.
+responses only. Revisions: 2025-06-18, 2025-11-25 (both begin with "initialize") and 2026-07-28.
 To offer your own tools, change TOOLS and the functions above it. The rest can stay as it is.
 
 Environment
@@ -10,16 +10,16 @@ Environment
 Layer        none
 Permissions  CloudWatch Logs, and what your tools need.
 Memory       256 MB, timeout 10 s, or what your tools need. API Gateway gives up after 29 s.
-Event        Lambda proxy integration of a REST or HTTP API, behind an authorizer. Its result is in
-             requestContext.authorizer. It names the user (user_id, sub or principalId) and the
-             scope (words separated by spaces):
-                 Lambda authorizer; REST, or HTTP API         the context, all values as strings
-                     (integration with payload 1.0)
-                 Lambda authorizer; HTTP API (integration     {"lambda": <context>}
-                     with payload 2.0)
-                 JWT authorizer; HTTP API (payload 2.0)       {"jwt": {"claims": <claims>}}
-                 JWT or Cognito authorizer; REST, or HTTP     {"claims": <claims>}
-                     API (payload 1.0)
+Event        Lambda proxy integration of a REST or HTTP API, behind an authorizer. What the
+             authorizer returns is in requestContext.authorizer. It names the user (user_id, sub or
+             principalId) and the scope (words separated by spaces), in one of these forms:
+                 {"principalId": <user>, ...}    Lambda authorizer of a REST API, or of an HTTP
+                                                 API (integration with payload 1.0)
+                 {"lambda": <context>}           Lambda authorizer of an HTTP API (integration
+                                                 with payload 2.0)
+                 {"jwt": {"claims": <claims>}}   JWT authorizer of an HTTP API (payload 2.0)
+                 {"claims": <claims>}            JWT or Cognito authorizer of a REST API, or JWT
+                                                 authorizer of an HTTP API (payload 1.0)
 Responses    200  The result, as JSON-RPC. A tool that fails has a result with "isError": true.
              202  The message is a notification. It has no result.
              400  JSON-RPC error: the body isn't one JSON-RPC message or has more than 400,000
@@ -44,7 +44,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 logger = logging.getLogger(__name__)
-if not os.environ.get("AWS_LAMBDA_LOG_LEVEL"):  # otherwise the runtime has set the level
+if not os.environ.get("AWS_LAMBDA_LOG_LEVEL"):  # if it is set, Lambda's runtime sets the level
     logger.setLevel(logging.INFO)
 
 
@@ -62,7 +62,7 @@ def current_time(arguments: dict[str, Any], user: str) -> str:
 
 
 def announce(arguments: dict[str, Any], user: str) -> str:
-    """Return an announcement, as an example of what only administrators may do."""
+    """Return an announcement: an example of what only users with the scope admin may do."""
     message = arguments.get("message")
     if not isinstance(message, str):
         raise ToolError("The argument message must be text.")
@@ -85,8 +85,8 @@ TOOLS = {
         scope=None,
         function=current_time,
     ),
-    "admin": Tool(
-        description="Announces a message to all users.",
+    "announce": Tool(
+        description="Returns a message in the form of an announcement.",
         schema={
             "type": "object",
             "properties": {"message": {"type": "string"}},
@@ -102,8 +102,8 @@ TOOLS = {
 
 SERVER = {"name": "restricted_access_mcp", "version": "2.0.0"}
 
-# A client of the earlier revisions begins with "initialize". In the newest one there is no
-# beginning: every request says in params._meta what the client is, and repeats itself in headers.
+# A client of the earlier revisions begins with "initialize". In the newest one, every request
+# describes the client in params._meta, and repeats that and the method in headers.
 HANDSHAKE_REVISIONS = ["2025-06-18", "2025-11-25"]
 STATELESS_REVISION = "2026-07-28"
 REVISIONS = [*HANDSHAKE_REVISIONS, STATELESS_REVISION]
@@ -124,7 +124,8 @@ UNSUPPORTED_REVISION = -32022
 CAPABILITIES: dict[str, Any] = {"tools": {}}
 NOT_CACHED = {"ttlMs": 0, "cacheScope": "private"}  # the tools of a caller can change at any time
 
-# A response repeats the request's id with up to 14 bytes for a character. Lambda allows 6 MB.
+# A response repeats the request's id, with up to 14 bytes for one character after encoding it
+# twice as JSON. Lambda allows 6 MB.
 MAX_BODY_LENGTH = 400_000  # characters
 
 
@@ -160,16 +161,16 @@ def caller_of(event: dict[str, Any]) -> tuple[str, str]:
 def authorizer_context(event: dict[str, Any]) -> dict[str, Any]:
     """Return what the authorizer said about the caller, {} if there is no authorizer."""
     authorizer = (event.get("requestContext") or {}).get("authorizer") or {}
-    if "principalId" in authorizer:  # Lambda authorizer, all APIs but the next
+    if "principalId" in authorizer:  # Lambda authorizer
         return dict(authorizer)
     if "lambda" in authorizer:  # Lambda authorizer, HTTP API with payload 2.0
         return authorizer["lambda"] or {}
     if "jwt" in authorizer:  # JWT authorizer, HTTP API with payload 2.0
         return authorizer["jwt"]["claims"] or {}
-    return authorizer.get("claims") or {}  # JWT or Cognito authorizer, other APIs
+    return authorizer.get("claims") or {}  # JWT or Cognito authorizer
 
 
-def http_method(event: dict[str, Any]) -> object:
+def http_method(event: dict[str, Any]) -> Any:
     """Return the HTTP method, which payload 2.0 has in another place."""
     http = (event.get("requestContext") or {}).get("http") or {}
     return event.get("httpMethod") or http.get("method")
@@ -190,7 +191,7 @@ def response_to_post(event: dict[str, Any], user: str, scope: str) -> dict[str, 
     except JsonRpcError as error:
         logger.info("refused: %.200s: %r with scope %r", error, user, scope)
         return error_response(status_of(error, revision), message.get("id"), error)
-    logger.info("request served for %r: %s", user, subject(message))
+    logger.info("request served for %r: %s", user, log_label(message))
     if revision == STATELESS_REVISION:
         result |= {"resultType": "complete", "_meta": {SERVER_KEY: SERVER}}
     return json_response(200, {"jsonrpc": "2.0", "id": message["id"], "result": result})
@@ -223,8 +224,8 @@ def is_request_or_notification(message: object) -> bool:
 
 def check_revision(revision: str | None) -> None:
     """Raise JsonRpcError if a message is of a revision that isn't supported."""
-    # Clients of the earlier revisions send no header with "initialize". Requests without it are
-    # served as theirs, so that you can try the server with curl.
+    # Clients of the earlier revisions send no header with "initialize". Requests without the header
+    # are treated as those of an earlier revision, so that you can try the server with curl.
     if revision is not None and revision not in REVISIONS:
         supported = {"supported": REVISIONS, "requested": revision}
         raise JsonRpcError(UNSUPPORTED_REVISION, "Unsupported protocol version", **supported)
@@ -252,7 +253,7 @@ def check_header(headers: dict[str, str], name: str, value: object) -> None:
 
 
 def base64_form(value: str) -> str:
-    """Return how a header has a value that isn't plain ASCII."""
+    """Return the form in which a header has a value that isn't plain ASCII."""
     encoded = base64.b64encode(value.encode(errors="replace")).decode()
     return f"=?base64?{encoded}?="
 
@@ -281,12 +282,12 @@ def result_of(message: dict[str, Any], user: str, scope: str) -> dict[str, Any]:
             return list_tools(scope)
         case "tools/call":
             return call_tool(params, user, scope)
-        case method:
-            raise JsonRpcError(METHOD_NOT_FOUND, f"Unknown method: {method!r}")
+        case unknown:
+            raise JsonRpcError(METHOD_NOT_FOUND, f"Unknown method: {unknown!r}")
 
 
 def initialize(params: dict[str, Any]) -> dict[str, Any]:
-    """Return what opens a session in the revisions before 2026-07-28. Nothing is kept of it."""
+    """Return what a client asks for first before 2026-07-28. The server keeps no state."""
     revision = params.get("protocolVersion")
     if revision not in HANDSHAKE_REVISIONS:
         revision = HANDSHAKE_REVISIONS[-1]
@@ -332,7 +333,7 @@ def tool_result(text: str, failed: bool = False) -> dict[str, Any]:
     return {"content": [{"type": "text", "text": text}], "isError": failed}
 
 
-def subject(message: dict[str, Any]) -> str:
+def log_label(message: dict[str, Any]) -> str:
     """Return what a request was about, such as "tools/call time", for the log."""
     if message["method"] == "tools/call":
         return f"tools/call {message['params']['name']}"

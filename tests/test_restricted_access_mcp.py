@@ -117,8 +117,8 @@ def names(body: dict[str, Any]) -> list[str]:
         ("", ["time"]),
         ("read", ["time"]),
         ("administrator", ["time"]),
-        ("admin", ["time", "admin"]),
-        ("read admin", ["time", "admin"]),
+        ("admin", ["time", "announce"]),
+        ("read admin", ["time", "announce"]),
     ],
 )
 def test_callers_get_the_tools_that_their_scopes_allow(
@@ -195,14 +195,14 @@ def test_own_tool_is_an_entry_of_tools(server: Function) -> None:
     _, listed = send(server, request("tools/list"), scope="greet")
     _, called = send(server, call("hello"), scope="greet")
     assert (names(listed), text_of(called)) == (["time", "hello"], "anna")
-    assert names(send(server, request("tools/list"), scope="admin")[1]) == ["time", "admin"]
+    assert names(send(server, request("tools/list"), scope="admin")[1]) == ["time", "announce"]
 
 
 @pytest.mark.parametrize("make", [http_api_event, rest_api_event])
 def test_event_of_a_rest_or_http_api_names_user_and_scope(
     server: Function, make: Callable[..., dict[str, Any]]
 ) -> None:
-    event = make(json.dumps(call("admin", **ANNOUNCEMENT)), None, "read admin")
+    event = make(json.dumps(call("announce", **ANNOUNCEMENT)), None, "read admin")
     body = json.loads(server(event)["body"])
     assert text_of(body) == "anna announces: Maintenance at noon"
 
@@ -221,7 +221,7 @@ CONTEXTS: dict[str, Any] = {
 
 @pytest.mark.parametrize("context", CONTEXTS.values(), ids=CONTEXTS)
 def test_authorizer_names_the_user_and_the_scope(server: Function, context: Any) -> None:
-    event = http_api_event(json.dumps(call("admin", **ANNOUNCEMENT)))
+    event = http_api_event(json.dumps(call("announce", **ANNOUNCEMENT)))
     event["requestContext"]["authorizer"] = context
     assert text_of(json.loads(server(event)["body"])).startswith("anna announces")
 
@@ -243,7 +243,7 @@ def test_response_is_json_that_no_cache_stores(server: Function) -> None:
 def test_tool_that_reports_an_error_is_a_result_with_is_error(
     server: Function, arguments: dict[str, Any]
 ) -> None:
-    status, body = send(server, call("admin", **arguments), scope="admin")
+    status, body = send(server, call("announce", **arguments), scope="admin")
     assert (status, body["result"]["isError"]) == (200, True)
     assert text_of(body) == "The argument message must be text."
 
@@ -350,7 +350,7 @@ WRONG_HEADERS: dict[str, dict[str, Any]] = {
     "another method": {"Mcp_Method": "tools/list"},
     "the method in capitals": {"Mcp_Method": "TOOLS/CALL"},
     "no name": {"Mcp_Name": None},
-    "another name": {"Mcp_Name": "admin"},
+    "another name": {"Mcp_Name": "announce"},
     "the name in capitals": {"Mcp_Name": "TIME"},
     "another name in Base64": {"Mcp_Name": "=?base64?YWRtaW4=?="},
     "no Base64": {"Mcp_Name": "=?base64?%?="},
@@ -375,7 +375,7 @@ def test_name_may_be_in_base64_as_the_revision_has_it(server: Function) -> None:
 
 @pytest.mark.parametrize("revision", [None, *HANDSHAKE])
 def test_earlier_revisions_compare_no_headers(server: Function, revision: str | None) -> None:
-    headers = {"Mcp-Method": "tools/list", "Mcp-Name": "admin"}
+    headers = {"Mcp-Method": "tools/list", "Mcp-Name": "announce"}
     if revision:
         headers["MCP-Protocol-Version"] = revision
     assert send(server, call("time"), headers)[0] == 200
@@ -458,8 +458,8 @@ def test_hidden_tool_and_unknown_tool_get_the_same_response(
         response = server(http_api_event(json.dumps(message), headers, "read"))
         return json.dumps(response).replace(name, "...")
 
-    assert answer("admin") == answer("never")
-    assert json.loads(json.loads(answer("admin"))["body"])["error"] == {
+    assert answer("announce") == answer("never")
+    assert json.loads(json.loads(answer("announce"))["body"])["error"] == {
         "code": INVALID_PARAMS,
         "message": "Unknown tool: '...'",
     }
@@ -514,12 +514,12 @@ def test_log_has_one_line_for_each_decision(
 ) -> None:
     send(server, request("tools/list"))
     send(server, call("time"))
-    send(server, call("admin\n"), scope="read")
+    send(server, call("announce\n"), scope="read")
     send(server, [])
     assert caplog.record_tuples == [
         (SCRIPT, logging.INFO, "request served for 'anna': tools/list"),
         (SCRIPT, logging.INFO, "request served for 'anna': tools/call time"),
-        (SCRIPT, logging.INFO, r"refused: Unknown tool: 'admin\n': 'anna' with scope 'read'"),
+        (SCRIPT, logging.INFO, r"refused: Unknown tool: 'announce\n': 'anna' with scope 'read'"),
         (
             SCRIPT,
             logging.INFO,
@@ -665,19 +665,19 @@ MODES = {"auto": STATELESS, STATELESS: STATELESS, "legacy": "2025-11-25"}  # and
 def test_official_client_as_a_user_without_scope(
     gateway: Gateway, mode: str, revision: str
 ) -> None:
-    calls = [("time", {}), ("admin", ANNOUNCEMENT), ("never", ANNOUNCEMENT)]
+    calls = [("time", {}), ("announce", ANNOUNCEMENT), ("never", ANNOUNCEMENT)]
     seen = session(gateway, make_jwt(user_id="anna"), mode, *calls)
     assert (seen.revision, seen.tools) == (revision, ["time"])
     now, hidden, unknown = seen.said
     assert abs(int(now) - time.time()) < 10
-    assert (hidden, unknown) == ("-32602 Unknown tool: 'admin'", "-32602 Unknown tool: 'never'")
+    assert (hidden, unknown) == ("-32602 Unknown tool: 'announce'", "-32602 Unknown tool: 'never'")
 
 
 @pytest.mark.parametrize(("mode", "revision"), MODES.items())
 def test_official_client_as_a_user_with_scope(gateway: Gateway, mode: str, revision: str) -> None:
     token = make_jwt(user_id="carla", scope="read admin")
-    seen = session(gateway, token, mode, ("admin", ANNOUNCEMENT), ("admin", {}))
-    assert (seen.revision, seen.tools) == (revision, ["time", "admin"])
+    seen = session(gateway, token, mode, ("announce", ANNOUNCEMENT), ("announce", {}))
+    assert (seen.revision, seen.tools) == (revision, ["time", "announce"])
     assert seen.said == [
         "carla announces: Maintenance at noon",
         "isError: The argument message must be text.",
@@ -689,8 +689,8 @@ def test_official_client_with_the_oldest_revision(
 ) -> None:
     client_session = pytest.importorskip("mcp.client.session")
     monkeypatch.setattr(client_session, "LATEST_HANDSHAKE_VERSION", "2025-06-18")
-    seen = session(gateway, make_jwt(scope="admin"), "legacy", ("admin", ANNOUNCEMENT))
-    assert (seen.revision, seen.tools) == ("2025-06-18", ["time", "admin"])
+    seen = session(gateway, make_jwt(scope="admin"), "legacy", ("announce", ANNOUNCEMENT))
+    assert (seen.revision, seen.tools) == ("2025-06-18", ["time", "announce"])
     assert seen.said == ["testuser announces: Maintenance at noon"]
 
 
@@ -745,7 +745,7 @@ def test_official_client_sends_the_headers_that_are_compared(gateway: Gateway) -
 MESSAGES = [
     request("tools/list"),
     call("time"),
-    call("admin", **ANNOUNCEMENT),
+    call("announce", **ANNOUNCEMENT),
     call("never"),
     request("never"),
 ]
@@ -820,7 +820,7 @@ MESSAGE = members(
     id=sometimes(1, "a"),
     method=sometimes(*METHODS),
     params=members(
-        name=sometimes("time", "admin"),
+        name=sometimes("time", "announce"),
         arguments=members(message=sometimes("Hello")),
         protocolVersion=sometimes(*HANDSHAKE),
         _meta=sometimes(META),
@@ -828,7 +828,7 @@ MESSAGE = members(
 )
 HEADERS = st.dictionaries(
     st.sampled_from(["MCP-Protocol-Version", "Mcp-Method", "mcp-name", "x"]) | st.text(),
-    st.sampled_from([STATELESS, *HANDSHAKE, *METHODS, "time", "admin"]) | st.text(),
+    st.sampled_from([STATELESS, *HANDSHAKE, *METHODS, "time", "announce"]) | st.text(),
 )
 
 
@@ -908,7 +908,7 @@ def test_log_lines_of_the_page_are_those_of_the_server(
     server: Function, caplog: pytest.LogCaptureFixture
 ) -> None:
     send(server, call("time"))
-    send(server, call("admin"))
+    send(server, call("announce"))
     (lines,) = blocks("text")
     assert lines.replace("agent", "anna").splitlines() == caplog.messages
 
