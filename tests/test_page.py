@@ -285,7 +285,7 @@ def test_every_status_is_explained_and_the_response_shown_as_text(page: Page) ->
     for status, message, meaning in [
         (403, "User is not authorized to access this resource", "Not authorized: " + JUDGED),
         (403, "Forbidden", "AWS WAF blocked the request"),
-        (403, POLICY_403, "not by the authorizer"),
+        (403, POLICY_403, "by a resource policy"),
         (404, "Not Found", NO_ROUTE),
         (400, SCRIPT, "Invalid request."),
         (413, SCRIPT, "too large"),
