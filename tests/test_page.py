@@ -567,7 +567,13 @@ def test_google_user_who_is_not_in_the_table_reads_what_to_add(page: Page) -> No
 def test_google_is_not_contacted_before_its_button_is_wanted(page: Page) -> None:
     page.goto(f"{page.url}&google=client-of-mine")
     expect(page.get_by_label("OAuth client ID")).to_have_value("client-of-mine")
+    expect(page.get_by_role("button", name="Show Google sign-in")).to_be_visible()
     expect(page.locator("script[src]")).to_have_count(0)
+
+
+def test_google_is_folded_away_where_the_link_has_no_client_id(page: Page) -> None:
+    page.goto(f"{page.url}&google=")
+    expect(page.get_by_role("button", name="Show Google sign-in")).to_be_hidden()
 
 
 # Looks
