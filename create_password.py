@@ -1,9 +1,9 @@
-"""Creates and changes users of jwt_create_token.py: passwords, scopes and revocation.
+"""Creates and changes the users of jwt_create_token.py: passwords, scopes and revocation.
 
 Run it on your laptop:
 
     python create_password.py                               prints a bcrypt hash
-    python create_password.py --user-id ID                  prints the user's item as JSON, for
+    python create_password.py --user-id ID                  prints the item of a new user, for
                                                             aws dynamodb put-item --item
     python create_password.py --user-id ID --table TABLE    creates a user, or sets a new password
 
@@ -20,7 +20,8 @@ Options
     --keep-password   With --scope and --table: changes only the scope. Issued JWTs keep the old
                       scope until they expire.
     --revoke-tokens   With --table: revokes the JWTs issued until now, and keeps the password.
-    --delete          With --table: deletes the user. Do this to end a Google user's access.
+                      It has no effect on Google's tokens.
+    --delete          With --table: deletes the user. This also ends a Google user's access.
 
 A new password, --no-password and --revoke-tokens set a new random tokenVersion. Authorizers that
 check users then reject the JWTs issued until now. They check users if they have the setting
@@ -54,10 +55,13 @@ try:
 except ImportError:
     raise SystemExit(INSTALL.format("bcrypt")) from None
 
-CHECKS_USERS = "This takes effect only if your authorizers check users (CheckUsers)."
+REVOKED = (
+    "Authorizers that check users (CheckUsers) reject the tokens issued until now. "
+    "Other authorizers accept them until they expire."
+)
 FIXES = {  # by the name of DynamoDB's or botocore's error
     "AccessDeniedException": (
-        "Allow your credentials dynamodb:UpdateItem on this table (for --delete: "
+        "Your credentials need the permission dynamodb:UpdateItem on this table (for --delete: "
         "dynamodb:DeleteItem)."
     ),
     "ExpiredTokenException": "The credentials have expired. Get new ones, for example: aws login",
@@ -106,11 +110,12 @@ def parsed_options(arguments: list[str]) -> argparse.Namespace:
         modes.add_argument(
             f"--{mode}", dest="mode", action="store_const", const=mode, help=argparse.SUPPRESS
         )
+    parser.set_defaults(mode="type-password")
     options, unknown = parser.parse_known_args(arguments)
     if unknown:  # not repeated in the message, because it may be a password
         parser.error(
-            "unrecognized argument. Don't pass the password on the command line: "
-            "enter it when asked, or pipe it in."
+            "unknown argument. Check the spelling of the options (--help). "
+            "Never pass the password as an argument: enter it when asked, or pipe it in."
         )
     problem = option_conflict(options)
     if problem:
@@ -121,7 +126,8 @@ def parsed_options(arguments: list[str]) -> argparse.Namespace:
 def option_conflict(options: argparse.Namespace) -> str:
     """Return why the options don't fit together, or ""."""
     if options.user_id is None:
-        if options.table is None and options.scope is None and options.mode in (None, "generate"):
+        needs_user = options.mode not in ("type-password", "generate")
+        if options.table is None and options.scope is None and not needs_user:
             return ""
         return "--user-id is missing."
     if options.mode in ("keep-password", "revoke-tokens", "delete") and options.table is None:
@@ -175,7 +181,9 @@ def check_user_id(user_id: str) -> None:
     if not 1 <= len(user_id.encode()) <= 256:
         raise ValueError("The user_id must have 1 to 256 bytes.")
     if '"' in user_id or "\\" in user_id:
-        raise ValueError("The user_id contains a quote or a backslash, which breaks access logs.")
+        raise ValueError(
+            "The user_id contains a double quote or a backslash, which breaks access logs."
+        )
 
 
 def check_scope(scope: str) -> None:
@@ -198,7 +206,7 @@ def chosen_password(options: argparse.Namespace) -> str:
     """Return the new password, typed or generated, or "" if the options don't need one."""
     if options.mode == "generate":
         return secrets.token_urlsafe(18)  # 24 characters
-    if options.mode is not None:
+    if options.mode != "type-password":
         return ""
     password = unicodedata.normalize("NFC", read_password())
     check_password(password, options.user_id)
@@ -234,7 +242,7 @@ def check_password(password: str, user_id: str | None) -> None:
         raise ValueError("The password must not be the user_id.")
     if len(password) < 15:  # NIST SP 800-63B-4 §3.1.1.2
         print(
-            f"Warning: the password has {len(password)} characters. Better use at least 15.",
+            f"Warning: the password has {len(password)} characters. At least 15 are better.",
             file=sys.stderr,
         )
 
@@ -353,15 +361,14 @@ def delete_user(dynamodb: Any, options: argparse.Namespace) -> None:
     call_dynamodb(
         dynamodb.delete_item, options, {"ConditionExpression": "attribute_exists(user_id)"}
     )
-    print(f"Deleted {options.user_id!r} from {options.table}.", file=sys.stderr)
-    print(f"Issued tokens are rejected, too. {CHECKS_USERS}", file=sys.stderr)
+    print(f"Deleted {options.user_id!r} from {options.table}. {REVOKED}", file=sys.stderr)
 
 
 def call_dynamodb(
     operation: Callable[..., Any], options: argparse.Namespace, request: dict[str, Any]
 ) -> dict[str, Any]:
     """Call DynamoDB for the user's item, or raise RuntimeError with a fix."""
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import BotoCoreError, ClientError  # only --table needs it
 
     key = {"user_id": {"S": options.user_id}}
     try:
@@ -386,12 +393,11 @@ def success_message(options: argparse.Namespace, is_new: bool) -> str:
         return f"Changed the scope of {user}. Issued JWTs keep the old scope until they expire."
     if is_new:
         return f"Created {user}."
-    done = {
-        "revoke-tokens": f"Revoked the JWTs of {user} issued until now.",
-        "no-password": f"Removed the password of {user}, and revoked the JWTs issued until now.",
-    }
-    new_password = f"Set a new password for {user}, and revoked the JWTs issued until now."
-    return f"{done.get(options.mode, new_password)} {CHECKS_USERS}"
+    if options.mode == "revoke-tokens":
+        return f"Revoked the tokens of {user}. {REVOKED}"
+    if options.mode == "no-password":
+        return f"Removed the password of {user}. {REVOKED}"
+    return f"Set a new password for {user}. {REVOKED}"
 
 
 if __name__ == "__main__":

@@ -16,21 +16,23 @@ Environment
                                       character). Default: all methods of the stage.
                                       <scope>=<ARN> applies only to tokens with that scope. It
                                       adds access, but can't restrict what another entry allows.
-                                      Example, in one line, for everybody and for admins:
+                                      Example (write it in one line), the second entry for admins:
                   arn:aws:execute-api:eu-west-1:123456789012:abcdef1234/prod/GET/api,
                   admin=arn:aws:execute-api:eu-west-1:123456789012:abcdef1234/prod/*
     USER_CREDENTIALS_TABLE_NAME       optional   Login's DynamoDB table, or its ARN. If set, the
                                       tokens of deleted users are rejected, and those whose
                                       "token_version" claim isn't the user's current tokenVersion.
-    AWS_LAMBDA_LOG_LEVEL   optional   Lambda sets it if you choose a log level. Default: INFO
+    AWS_LAMBDA_LOG_LEVEL   optional   Lambda sets it if you choose a log level for the function.
+                                      Default: INFO
 
-Layer        basic_auth (PyJWT). boto3, needed for the table, comes with the Lambda runtime.
+Runtime      Python 3.11 or newer. Handler of a pasted file: lambda_function.lambda_handler
+Layer        basic_auth (PyJWT), see docs/layers.md. boto3, for the table, comes with the runtime.
 Permissions  CloudWatch Logs. With the table also dynamodb:GetItem on it (attributes user_id and
              tokenVersion).
 Memory       256 MB, timeout 10 s. A DynamoDB lookup gives up after 7 s.
 Responses    401  The token is missing, invalid, expired or revoked. The function raises
                   Exception("Unauthorized"), which API Gateway turns into a 401. (AWS documents
-                  this for REST APIs only.) Dates may be off by 10 seconds of clock skew.
+                  this for REST APIs only.) Dates are checked with 10 seconds of tolerance.
              403  The token is valid, but ALLOWED_RESOURCE_ARNS doesn't allow this method for it.
              500  A setting is missing or invalid, or DynamoDB failed. The log says which.
 Token source The Authorization header: "Bearer <jwt>", or the JWT only. Make this header the
@@ -40,9 +42,9 @@ Token source The Authorization header: "Bearer <jwt>", or the JWT only. Make thi
                  REST API, REQUEST  method.request.header.Authorization
                  HTTP API           $request.header.Authorization (payload 1.0 or 2.0, response
                                     mode "IAM policy")
-Caching      Safe with any TTL: the policy depends on the token, the user, the stage and the
-             settings, never on the method that was called. A cached policy can outlive the
-             token's expiry, or its revocation, by up to the TTL.
+Caching      Any TTL of the authorizer's cache is safe: the policy depends on the token, the user,
+             the stage and the settings, never on the method that was called. An expired or revoked
+             token can work until the TTL ends.
 Context      user_id, scope ("" if the token has none) and authorized (true), for the backend.
 Rotation     1. Authorizers: JWT_SECRET = new, JWT_SECRET_PREVIOUS = old.
              2. Login: JWT_SECRET = new.
@@ -81,7 +83,7 @@ def table_name() -> str:
     name = setting("USER_CREDENTIALS_TABLE_NAME")
     if name and not re.fullmatch(r"(arn:\S+/)?[A-Za-z0-9_.-]{3,255}", name):
         raise ValueError(
-            "USER_CREDENTIALS_TABLE_NAME is not the name of a DynamoDB table. "
+            "USER_CREDENTIALS_TABLE_NAME is not a valid name of a DynamoDB table. "
             "Use 3 to 255 letters, digits, dots, hyphens or underscores, or the table's ARN."
         )
     return name
@@ -91,18 +93,18 @@ def table_name() -> str:
 def signing_secret(name: str) -> str:
     """Return a signing secret, or stop the function from starting if the secret is weak."""
     secret = setting(name)
-    generate_one = "To generate one: openssl rand -hex 32"
+    generate = "To generate a secret: openssl rand -hex 32"
     if len(secret.encode()) < 32:
-        raise ValueError(f"{name} is missing or has fewer than 32 bytes. {generate_one}")
+        raise ValueError(f"{name} is missing or has fewer than 32 bytes. {generate}")
     if len(set(secret)) < 10:  # a placeholder, such as aaaaaaaa...
-        raise ValueError(f"{name} has fewer than 10 different characters. {generate_one}")
-    if secret != secret.strip().strip("\"'"):  # copied along with the secret
+        raise ValueError(f"{name} has fewer than 10 different characters. {generate}")
+    if secret != secret.strip().strip("\"'"):  # copied with the secret
         raise ValueError(f"{name} begins or ends with white space or a quote. Remove it.")
     try:
         jwt.get_algorithm_by_name("HS256").prepare_key(secret)
     except jwt.InvalidKeyError:
         # Anybody may know a public key, so it is not a secret (RFC 8725 §2.1).
-        raise ValueError(f"{name} is a PEM, SSH or JWK key, not a secret. {generate_one}") from None
+        raise ValueError(f"{name} is a PEM, SSH or JWK key, not a secret. {generate}") from None
     return secret
 
 
@@ -130,20 +132,20 @@ def allowed_resources() -> list[tuple[str, str]]:
 
 
 def scope_and_arn(entry: str) -> tuple[str, str]:
-    """Split <ARN> or <scope>=<ARN>, or raise ValueError, such as "has a query string."."""
+    """Split <ARN> or <scope>=<ARN>, or raise ValueError. Its text continues "entry 2 ..."."""
     scope = ""
     arn = entry
     if not entry.startswith(("arn:", "*")):
         scope, equals, arn = entry.partition("=")
         if not equals or not re.fullmatch(r"[^\s\"'\\]+", scope):  # RFC 6749 §3.3
-            raise ValueError("is neither <ARN> nor <scope>=<ARN>, without quotes or spaces.")
+            raise ValueError("must be <ARN> or <scope>=<ARN>, without quotes or spaces.")
     if arn != "*":
         check_method_arn(arn)
     return scope, arn
 
 
 def check_method_arn(arn: str) -> None:
-    """Raise ValueError for an ARN that can't match any method."""
+    """Raise ValueError for an ARN that can't match any method. Its text continues "entry 2 ..."."""
     if not re.match(r"arn:[a-z*-]+:execute-api:", arn):
         raise ValueError("is not the ARN of an API Gateway method (execute-api).")
     if len(arn) > 512:
@@ -171,7 +173,7 @@ def check_stage_and_method(resource: str) -> None:
     if api and stage and stage not in methods:
         if "*" in method or method == "$default":  # $default is a route of HTTP APIs
             return
-        if slash and (method in methods or "?" in method):
+        if slash and (method in methods or "?" in method):  # ? is a wildcard, too
             return
     raise ValueError("needs <API ID>/<stage>/<METHOD>/<path>, with the method in capitals or as *.")
 
@@ -224,7 +226,7 @@ def presented_token(event: dict[str, Any]) -> str:
         # A REST API's REQUEST authorizer, or an HTTP API without an identity source.
         source = authorization_headers(event)
     if isinstance(source, list):
-        # Of several values, the cache key could be another one.
+        # If values differ, the cache key could be one that was not checked.
         source = source[0] if len(source) == 1 else ""
     return bearer_token(source)
 
@@ -254,7 +256,7 @@ def bearer_token(value: object) -> str:
 
 
 def reject_unless_jwt(token: str) -> None:
-    """Reject what is not a JWT at all, so that the log tells it from a JWT that is not valid."""
+    """Reject what doesn't look like a JWT, so that the log tells it from an invalid JWT."""
     if not token:
         refuse("no token")
     if not re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+", token, re.ASCII):
@@ -275,7 +277,7 @@ def verified_claims(token: str) -> dict[str, Any]:
     try:
         claims = decode_with_either_secret(token)
     except jwt.MissingRequiredClaimError as error:
-        refuse(f"no {error.claim} claim")
+        refuse(f"no {error.claim} claim")  # always raises
     except Exception as error:  # whatever a token makes PyJWT raise, the token is invalid
         refuse(type(error).__name__)
     user_id = claims["user_id"]
@@ -315,10 +317,11 @@ def reject_if_revoked(claims: dict[str, Any]) -> None:
     item = user_item(user_id, "tokenVersion")
     if item is None:
         refuse(f"user not in the table: {user_id!r}")
-    expected = None  # a user without tokenVersion needs a token without this claim
+    current_version = item.get("tokenVersion")  # in DynamoDB's form: {"S": "..."}
+    token_version = None  # a user without tokenVersion needs a token without this claim
     if "token_version" in claims:
-        expected = {"S": claims["token_version"]}
-    if item.get("tokenVersion") != expected:
+        token_version = {"S": claims["token_version"]}
+    if token_version != current_version:
         refuse(f"token revoked: {user_id!r}")
 
 
@@ -336,7 +339,7 @@ def user_item(user_id: str, *attributes: str) -> dict[str, Any] | None:
             ConsistentRead=True,
         )
     except ClientError as error:
-        lookup_failed(error.response["Error"]["Code"])
+        lookup_failed(error.response["Error"]["Code"])  # always raises
     except BotoCoreError as error:
         lookup_failed(type(error).__name__)
     item: dict[str, Any] | None = found.get("Item")
@@ -353,7 +356,7 @@ def lookup_failed(reason: str) -> NoReturn:
 def policy(
     principal: str, scope: str, method_arn: str, values_for_backend: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return one policy for all methods, because API Gateway caches it and reuses it for others."""
+    """Return one policy for all methods: API Gateway reuses it when the token calls another one."""
     stage_arn = "/".join(method_arn.split("/")[:2])  # arn:...:<API ID>/<stage>
     resources = resources_for(scope, stage_arn)
     allowed = any(covers(arn, method_arn) for arn in resources)
@@ -386,7 +389,8 @@ def resources_for(scope: str, stage_arn: str) -> list[str]:
 
 def covers(arn: str, method_arn: str) -> bool:
     """Tell whether an ARN with wildcards covers a method, as IAM does: [ is not a wildcard."""
-    return fnmatchcase(method_arn, arn.replace("[", "[[]"))
+    pattern = arn.replace("[", "[[]")  # how fnmatch spells a literal [
+    return fnmatchcase(method_arn, pattern)
 
 
 def statements(resources: list[str], stage_arn: str, allowed: bool) -> list[dict[str, Any]]:

@@ -8,8 +8,8 @@ Environment
                                       Several are comma-separated. Your app must ask Google for
                                       the scopes "openid email".
     GOOGLE_HOSTED_DOMAINS  optional   Google Workspace domains, comma-separated. If set, the "hd"
-                                      claim must be one of them. Don't rely on the domain of the
-                                      e-mail address or on an "internal" consent screen instead.
+                                      claim must be one of them. Only "hd" proves membership: an
+                                      e-mail address or an "internal" consent screen doesn't.
     USER_CREDENTIALS_TABLE_NAME       optional   DynamoDB table with the users (key: user_id, a
                                       string), or its ARN. If set, only Google users with an item
                                       are accepted: its user_id is the token's "sub" claim, and
@@ -24,21 +24,24 @@ Environment
                                       <scope>=<ARN> applies only to users with that scope. It
                                       adds access, but can't restrict what another entry allows.
                                       Without the table, no user has a scope.
-                                      Example, in one line, for everybody and for admins:
+                                      Example (write it in one line), the second entry for admins:
                   arn:aws:execute-api:eu-west-1:123456789012:abcdef1234/prod/GET/api,
                   admin=arn:aws:execute-api:eu-west-1:123456789012:abcdef1234/prod/*
-    AWS_LAMBDA_LOG_LEVEL   optional   Lambda sets it if you choose a log level. Default: INFO
+    AWS_LAMBDA_LOG_LEVEL   optional   Lambda sets it if you choose a log level for the function.
+                                      Default: INFO
 
-Layer        google_auth (google-auth, requests). boto3, needed for the table, comes with the
-             Lambda runtime.
+Runtime      Python 3.11 or newer. Handler of a pasted file: lambda_function.lambda_handler
+Layer        google_auth (google-auth, requests), see docs/layers.md. boto3, for the table, comes
+             with the runtime.
 Permissions  CloudWatch Logs. With the table also dynamodb:GetItem on it (attributes user_id and
              scope). In a VPC, the function needs a way to the internet, to fetch certificates.
 Memory       256 MB, timeout 10 s. Fetching Google's certificates usually gives up after 5 s, a
              DynamoDB lookup after 7 s. If both hang, the timeout ends the request with a 500.
 Responses    401  The token is missing, invalid or expired, the user is not in the table, or not
                   in GOOGLE_HOSTED_DOMAINS. The function raises Exception("Unauthorized"), which
-                  API Gateway turns into a 401. (AWS documents this for REST APIs only.) Dates may
-                  be off by 10 seconds of clock skew.
+                  API Gateway turns into a 401. (AWS documents this for REST APIs only.) Dates
+                  are checked with 10 seconds of tolerance. In the log, InvalidValue means that the
+                  token has expired, or that GOOGLE_CLIENT_ID is not its "aud" claim.
              403  The token is valid, but ALLOWED_RESOURCE_ARNS doesn't allow this method for it.
              500  A setting is missing or invalid, or Google's certificates or DynamoDB are not
                   available. The log says which.
@@ -49,9 +52,9 @@ Token source The Authorization header: "Bearer <ID token>", or the ID token only
                  REST API, REQUEST  method.request.header.Authorization
                  HTTP API           $request.header.Authorization (payload 1.0 or 2.0, response
                                     mode "IAM policy")
-Caching      Safe with any TTL: the policy depends on the token, the user, the stage and the
-             settings, never on the method that was called. A cached policy can outlive the
-             token's expiry, or the user's removal, by up to the TTL.
+Caching      Any TTL of the authorizer's cache is safe: the policy depends on the token, the user,
+             the stage and the settings, never on the method that was called. An expired token, or
+             one of a removed user, can work until the TTL ends.
 Certificates Cached for as long as Google allows, at most a day. If Google can't be reached, the
              expired ones are used for up to a day more.
 Context      sub, email, scope ("" without the table) and authorized (true), for the backend. The
@@ -93,7 +96,7 @@ def table_name() -> str:
     name = setting("USER_CREDENTIALS_TABLE_NAME")
     if name and not re.fullmatch(r"(arn:\S+/)?[A-Za-z0-9_.-]{3,255}", name):
         raise ValueError(
-            "USER_CREDENTIALS_TABLE_NAME is not the name of a DynamoDB table. "
+            "USER_CREDENTIALS_TABLE_NAME is not a valid name of a DynamoDB table. "
             "Use 3 to 255 letters, digits, dots, hyphens or underscores, or the table's ARN."
         )
     return name
@@ -123,20 +126,20 @@ def allowed_resources() -> list[tuple[str, str]]:
 
 
 def scope_and_arn(entry: str) -> tuple[str, str]:
-    """Split <ARN> or <scope>=<ARN>, or raise ValueError, such as "has a query string."."""
+    """Split <ARN> or <scope>=<ARN>, or raise ValueError. Its text continues "entry 2 ..."."""
     scope = ""
     arn = entry
     if not entry.startswith(("arn:", "*")):
         scope, equals, arn = entry.partition("=")
         if not equals or not re.fullmatch(r"[^\s\"'\\]+", scope):  # RFC 6749 §3.3
-            raise ValueError("is neither <ARN> nor <scope>=<ARN>, without quotes or spaces.")
+            raise ValueError("must be <ARN> or <scope>=<ARN>, without quotes or spaces.")
     if arn != "*":
         check_method_arn(arn)
     return scope, arn
 
 
 def check_method_arn(arn: str) -> None:
-    """Raise ValueError for an ARN that can't match any method."""
+    """Raise ValueError for an ARN that can't match any method. Its text continues "entry 2 ..."."""
     if not re.match(r"arn:[a-z*-]+:execute-api:", arn):
         raise ValueError("is not the ARN of an API Gateway method (execute-api).")
     if len(arn) > 512:
@@ -164,7 +167,7 @@ def check_stage_and_method(resource: str) -> None:
     if api and stage and stage not in methods:
         if "*" in method or method == "$default":  # $default is a route of HTTP APIs
             return
-        if slash and (method in methods or "?" in method):
+        if slash and (method in methods or "?" in method):  # ? is a wildcard, too
             return
     raise ValueError("needs <API ID>/<stage>/<METHOD>/<path>, with the method in capitals or as *.")
 
@@ -173,7 +176,7 @@ def check_stage_and_method(resource: str) -> None:
 
 
 def google_client_ids() -> list[str]:
-    """Return the entries of GOOGLE_CLIENT_ID, without which a token for any app would be valid."""
+    """Return the entries of GOOGLE_CLIENT_ID. Without them, tokens for any app would be valid."""
     client_ids = entries("GOOGLE_CLIENT_ID")
     if not client_ids:
         raise ValueError("GOOGLE_CLIENT_ID is missing. Set it to the OAuth client ID of your app.")
@@ -229,7 +232,7 @@ if USER_CREDENTIALS_TABLE_NAME:  # imported only if needed, for a faster cold st
 
 
 class CachedCertificates(NamedTuple):
-    """A response of Google with its certificates: status and data are what google-auth reads."""
+    """Google's response with its certificates. google-auth reads only status and data."""
 
     status: int
     data: bytes
@@ -267,7 +270,7 @@ def google_claims(token: str) -> dict[str, Any]:
     except TransportError:
         raise  # only from google_certificates(): Google can't be reached, which is a 500
     except Exception as error:  # whatever a token makes google-auth raise, the token is invalid
-        refuse(type(error).__name__)
+        refuse(type(error).__name__)  # always raises
     check_claims(claims)
     return claims
 
@@ -339,7 +342,7 @@ def presented_token(event: dict[str, Any]) -> str:
         # A REST API's REQUEST authorizer, or an HTTP API without an identity source.
         source = authorization_headers(event)
     if isinstance(source, list):
-        # Of several values, the cache key could be another one.
+        # If values differ, the cache key could be one that was not checked.
         source = source[0] if len(source) == 1 else ""
     return bearer_token(source)
 
@@ -369,7 +372,7 @@ def bearer_token(value: object) -> str:
 
 
 def reject_unless_jwt(token: str) -> None:
-    """Reject what is not a JWT at all, so that the log tells it from a JWT that is not valid."""
+    """Reject what doesn't look like a JWT, so that the log tells it from an invalid JWT."""
     if not token:
         refuse("no token")
     if not re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+", token, re.ASCII):
@@ -397,7 +400,7 @@ def user_item(user_id: str, *attributes: str) -> dict[str, Any] | None:
             ConsistentRead=True,
         )
     except ClientError as error:
-        lookup_failed(error.response["Error"]["Code"])
+        lookup_failed(error.response["Error"]["Code"])  # always raises
     except BotoCoreError as error:
         lookup_failed(type(error).__name__)
     item: dict[str, Any] | None = found.get("Item")
@@ -428,7 +431,7 @@ def granted_scope(user_id: str, item: dict[str, Any]) -> str:
 def policy(
     principal: str, scope: str, method_arn: str, values_for_backend: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return one policy for all methods, because API Gateway caches it and reuses it for others."""
+    """Return one policy for all methods: API Gateway reuses it when the token calls another one."""
     stage_arn = "/".join(method_arn.split("/")[:2])  # arn:...:<API ID>/<stage>
     resources = resources_for(scope, stage_arn)
     allowed = any(covers(arn, method_arn) for arn in resources)
@@ -461,7 +464,8 @@ def resources_for(scope: str, stage_arn: str) -> list[str]:
 
 def covers(arn: str, method_arn: str) -> bool:
     """Tell whether an ARN with wildcards covers a method, as IAM does: [ is not a wildcard."""
-    return fnmatchcase(method_arn, arn.replace("[", "[[]"))
+    pattern = arn.replace("[", "[[]")  # how fnmatch spells a literal [
+    return fnmatchcase(method_arn, pattern)
 
 
 def statements(resources: list[str], stage_arn: str, allowed: bool) -> list[dict[str, Any]]:

@@ -14,19 +14,22 @@ Environment
     USER_CREDENTIALS_TABLE_NAME       optional   Login's DynamoDB table, or its ARN. If set, the
                                       tokens of deleted users are rejected, and those whose
                                       "token_version" claim isn't the user's current tokenVersion.
-    AWS_LAMBDA_LOG_LEVEL   optional   Lambda sets it if you choose a log level. Default: INFO
+    AWS_LAMBDA_LOG_LEVEL   optional   Lambda sets it if you choose a log level for the function.
+                                      Default: INFO
 
-Layer        basic_auth (PyJWT). boto3, needed for the table, comes with the Lambda runtime.
+Runtime      Python 3.11 or newer. Handler of a pasted file: lambda_function.lambda_handler
+Layer        basic_auth (PyJWT), see docs/layers.md. boto3, for the table, comes with the runtime.
 Permissions  CloudWatch Logs. With the table also dynamodb:GetItem on it (attributes user_id and
              tokenVersion).
 Memory       256 MB, timeout 10 s. A DynamoDB lookup gives up after 7 s.
 Responses    401  The token is missing, invalid, expired or revoked. The function raises
                   Exception("Unauthorized"), which API Gateway turns into a 401. A browser shows
-                  only a failed connection (close code 1006). Dates may be off by 10 seconds of
-                  clock skew.
+                  only a failed connection (close code 1006). Dates are checked with 10
+                  seconds of tolerance.
              500  A setting is missing or invalid, DynamoDB failed, or the function is attached
                   to something other than $connect. The log says which.
-Token source The first of these that the client sends. If its token is bad, the others aren't tried:
+Token source The first of these that the client sends. If its token is invalid, the others aren't
+             tried:
                  1. The header "Authorization: Bearer <jwt>", from clients that can set headers.
                  2. The subprotocol: new WebSocket(url, ["access_token", jwt]) in a browser. The
                     $connect integration must return the header "Sec-WebSocket-Protocol:
@@ -38,7 +41,7 @@ Token source The first of these that the client sends. If its token is bad, the 
              that send the token in another place.
 Caching      None: API Gateway doesn't cache the policies of WebSocket authorizers. A connection
              stays open after the token expires or is revoked, for up to 2 hours. To close it
-             earlier, let the backend check exp.
+             earlier, let the backend compare exp with the time (docs/websocket.md).
 Context      userId, scope ("" if the token has none), authorized (true) and exp (the token's
              expiry in Unix seconds). The backend gets these values with every message.
 Rotation     1. Authorizers: JWT_SECRET = new, JWT_SECRET_PREVIOUS = old.
@@ -77,7 +80,7 @@ def table_name() -> str:
     name = setting("USER_CREDENTIALS_TABLE_NAME")
     if name and not re.fullmatch(r"(arn:\S+/)?[A-Za-z0-9_.-]{3,255}", name):
         raise ValueError(
-            "USER_CREDENTIALS_TABLE_NAME is not the name of a DynamoDB table. "
+            "USER_CREDENTIALS_TABLE_NAME is not a valid name of a DynamoDB table. "
             "Use 3 to 255 letters, digits, dots, hyphens or underscores, or the table's ARN."
         )
     return name
@@ -87,18 +90,18 @@ def table_name() -> str:
 def signing_secret(name: str) -> str:
     """Return a signing secret, or stop the function from starting if the secret is weak."""
     secret = setting(name)
-    generate_one = "To generate one: openssl rand -hex 32"
+    generate = "To generate a secret: openssl rand -hex 32"
     if len(secret.encode()) < 32:
-        raise ValueError(f"{name} is missing or has fewer than 32 bytes. {generate_one}")
+        raise ValueError(f"{name} is missing or has fewer than 32 bytes. {generate}")
     if len(set(secret)) < 10:  # a placeholder, such as aaaaaaaa...
-        raise ValueError(f"{name} has fewer than 10 different characters. {generate_one}")
-    if secret != secret.strip().strip("\"'"):  # copied along with the secret
+        raise ValueError(f"{name} has fewer than 10 different characters. {generate}")
+    if secret != secret.strip().strip("\"'"):  # copied with the secret
         raise ValueError(f"{name} begins or ends with white space or a quote. Remove it.")
     try:
         jwt.get_algorithm_by_name("HS256").prepare_key(secret)
     except jwt.InvalidKeyError:
         # Anybody may know a public key, so it is not a secret (RFC 8725 §2.1).
-        raise ValueError(f"{name} is a PEM, SSH or JWK key, not a secret. {generate_one}") from None
+        raise ValueError(f"{name} is a PEM, SSH or JWK key, not a secret. {generate}") from None
     return secret
 
 
@@ -132,8 +135,9 @@ if USER_CREDENTIALS_TABLE_NAME:  # imported only if needed, for a faster cold st
 def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """Return an IAM policy for the connection, or raise Exception("Unauthorized"), a 401."""
     method_arn = event.get("methodArn", "")
-    if method_arn.split("/")[2:] != ["$connect"]:  # <API>/<stage>/$connect
-        # Another kind of API would cache the policy for one method and apply it to others.
+    route = method_arn.split("/")[2:]  # what follows <API ID>/<stage>
+    if route != ["$connect"]:
+        # Other APIs would cache the policy, which names one method, and deny the other methods.
         raise RuntimeError(
             "This authorizer only works for the $connect route of a WebSocket API. "
             "For REST and HTTP APIs, use jwt_auth_token.py."
@@ -188,7 +192,7 @@ def bearer_token(value: object) -> str:
 
 
 def reject_unless_jwt(token: str) -> None:
-    """Reject what is not a JWT at all, so that the log tells it from a JWT that is not valid."""
+    """Reject what doesn't look like a JWT, so that the log tells it from an invalid JWT."""
     if not token:
         refuse("no token")
     if not re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+", token, re.ASCII):
@@ -209,7 +213,7 @@ def verified_claims(token: str) -> dict[str, Any]:
     try:
         claims = decode_with_either_secret(token)
     except jwt.MissingRequiredClaimError as error:
-        refuse(f"no {error.claim} claim")
+        refuse(f"no {error.claim} claim")  # always raises
     except Exception as error:  # whatever a token makes PyJWT raise, the token is invalid
         refuse(type(error).__name__)
     user_id = claims["user_id"]
@@ -249,10 +253,11 @@ def reject_if_revoked(claims: dict[str, Any]) -> None:
     item = user_item(user_id, "tokenVersion")
     if item is None:
         refuse(f"user not in the table: {user_id!r}")
-    expected = None  # a user without tokenVersion needs a token without this claim
+    current_version = item.get("tokenVersion")  # in DynamoDB's form: {"S": "..."}
+    token_version = None  # a user without tokenVersion needs a token without this claim
     if "token_version" in claims:
-        expected = {"S": claims["token_version"]}
-    if item.get("tokenVersion") != expected:
+        token_version = {"S": claims["token_version"]}
+    if token_version != current_version:
         refuse(f"token revoked: {user_id!r}")
 
 
@@ -270,7 +275,7 @@ def user_item(user_id: str, *attributes: str) -> dict[str, Any] | None:
             ConsistentRead=True,
         )
     except ClientError as error:
-        lookup_failed(error.response["Error"]["Code"])
+        lookup_failed(error.response["Error"]["Code"])  # always raises
     except BotoCoreError as error:
         lookup_failed(type(error).__name__)
     item: dict[str, Any] | None = found.get("Item")

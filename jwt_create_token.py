@@ -17,16 +17,18 @@ Environment
     CORS_ALLOW_ORIGIN      optional   The one origin whose pages may read the responses.
                                       Default: * (all). Let API Gateway answer the OPTIONS
                                       request that a browser sends first.
-    AWS_LAMBDA_LOG_LEVEL   optional   Lambda sets it if you choose a log level. Default: INFO
+    AWS_LAMBDA_LOG_LEVEL   optional   Lambda sets it if you choose a log level for the function.
+                                      Default: INFO
 
-Layer        basic_auth (PyJWT, bcrypt). boto3 comes with the Lambda runtime.
+Runtime      Python 3.11 or newer. Handler of a pasted file: lambda_function.lambda_handler
+Layer        basic_auth (PyJWT, bcrypt), see docs/layers.md. boto3 comes with the runtime.
 Permissions  CloudWatch Logs, and dynamodb:GetItem on the table (attributes user_id, passwordHash,
              tokenVersion and scope).
 Memory       1024 MB, timeout 15 s. bcrypt needs about a third of a second of a full CPU. A
              DynamoDB lookup gives up after 7 s.
 Event        Lambda proxy integration of a REST or HTTP API, with the JSON object
-             {"user_id": "...", "password": "..."} as the body (at most 10,000 bytes), or this
-             object only (test in the console).
+             {"user_id": "...", "password": "..."} as the body (at most 10,000 bytes), or only this
+             object, as in a console test.
 Responses    200  {"token": "<jwt>", "token_type": "Bearer", "expires_in": <seconds>}, and "scope"
                   if the user has one.
              400  {"message": "..."}  The request isn't such an object, or it is too large. The
@@ -40,7 +42,9 @@ Caching      None: the responses forbid it.
 Throttling   Throttle the route in API Gateway: every request costs one bcrypt computation.
 Revoking     Login copies the user's tokenVersion into the "token_version" claim. Authorizers that
              read the table reject tokens whose claim isn't the current tokenVersion.
-Rotation     See jwt_auth_token.py: the authorizers get the new JWT_SECRET first.
+Rotation     1. Authorizers: JWT_SECRET = new, JWT_SECRET_PREVIOUS = old.
+             2. Login: JWT_SECRET = new.
+             3. After JWT_TTL_SECONDS: remove JWT_SECRET_PREVIOUS from the authorizers.
 Copies       Code below a line "The same in ..." also stands in other files of the repository.
              If you change it, change it there, too.
 Version      2.0.0 (CHANGELOG.md says what changed)
@@ -82,7 +86,7 @@ def table_name() -> str:
     name = setting("USER_CREDENTIALS_TABLE_NAME")
     if name and not re.fullmatch(r"(arn:\S+/)?[A-Za-z0-9_.-]{3,255}", name):
         raise ValueError(
-            "USER_CREDENTIALS_TABLE_NAME is not the name of a DynamoDB table. "
+            "USER_CREDENTIALS_TABLE_NAME is not a valid name of a DynamoDB table. "
             "Use 3 to 255 letters, digits, dots, hyphens or underscores, or the table's ARN."
         )
     return name
@@ -92,18 +96,18 @@ def table_name() -> str:
 def signing_secret(name: str) -> str:
     """Return a signing secret, or stop the function from starting if the secret is weak."""
     secret = setting(name)
-    generate_one = "To generate one: openssl rand -hex 32"
+    generate = "To generate a secret: openssl rand -hex 32"
     if len(secret.encode()) < 32:
-        raise ValueError(f"{name} is missing or has fewer than 32 bytes. {generate_one}")
+        raise ValueError(f"{name} is missing or has fewer than 32 bytes. {generate}")
     if len(set(secret)) < 10:  # a placeholder, such as aaaaaaaa...
-        raise ValueError(f"{name} has fewer than 10 different characters. {generate_one}")
-    if secret != secret.strip().strip("\"'"):  # copied along with the secret
+        raise ValueError(f"{name} has fewer than 10 different characters. {generate}")
+    if secret != secret.strip().strip("\"'"):  # copied with the secret
         raise ValueError(f"{name} begins or ends with white space or a quote. Remove it.")
     try:
         jwt.get_algorithm_by_name("HS256").prepare_key(secret)
     except jwt.InvalidKeyError:
         # Anybody may know a public key, so it is not a secret (RFC 8725 §2.1).
-        raise ValueError(f"{name} is a PEM, SSH or JWK key, not a secret. {generate_one}") from None
+        raise ValueError(f"{name} is a PEM, SSH or JWK key, not a secret. {generate}") from None
     return secret
 
 
@@ -143,7 +147,7 @@ JWT_TTL_SECONDS = token_lifetime()
 CORS_ALLOW_ORIGIN = cors_origin()
 
 MAX_BODY = 10_000  # bytes: to parse a larger one could cost more than bcrypt
-SALT = r"[./A-Za-z0-9]{21}[.Oeu]"  # 128 bits: the last character has only 2 of them
+SALT = r"[./A-Za-z0-9]{21}[.Oeu]"  # 128 bits: 21 characters of 6 bits, and one of 2
 DIGEST = r"[./A-Za-z0-9]{31}"
 BCRYPT_HASH = re.compile(rf"\$2[abxy]\$\d\d\${SALT}{DIGEST}")
 MAX_COST = 15  # a hash that costs more could outlast the function's timeout
@@ -243,17 +247,18 @@ def usable_hash(item: dict[str, Any] | None) -> str:
 
 def password_matches(password: str, password_hash: str) -> bool:
     """Check a password with exactly one bcrypt computation, so that the time reveals nothing."""
+    hash_to_check = password_hash or DUMMY_HASH
     candidate = password.encode()
     # bcrypt uses at most 72 bytes, and "abc" and "abc\0abc" are the same to it.
-    can_match = bool(password_hash) and len(candidate) <= 72 and b"\0" not in candidate
-    if not can_match:
+    can_be_hashed = len(candidate) <= 72 and b"\0" not in candidate
+    if not can_be_hashed:
         candidate = b"any"  # bcrypt needs a candidate, and the result doesn't count
-    matches = bcrypt.checkpw(candidate, (password_hash or DUMMY_HASH).encode())
-    return matches and can_match
+    matches = bcrypt.checkpw(candidate, hash_to_check.encode())
+    return matches and can_be_hashed and hash_to_check != DUMMY_HASH
 
 
 def log_refusal(user_id: str, item: dict[str, Any] | None, password_hash: str) -> None:
-    """Log why a login failed, without an unknown user_id: it may be a mistyped password."""
+    """Log why a login failed. An unknown user_id is not logged: it may be a misplaced password."""
     if item is None:
         logger.info("refused: unknown user")
     elif password_hash:
@@ -331,7 +336,7 @@ def user_item(user_id: str, *attributes: str) -> dict[str, Any] | None:
             ConsistentRead=True,
         )
     except ClientError as error:
-        lookup_failed(error.response["Error"]["Code"])
+        lookup_failed(error.response["Error"]["Code"])  # always raises
     except BotoCoreError as error:
         lookup_failed(type(error).__name__)
     item: dict[str, Any] | None = found.get("Item")

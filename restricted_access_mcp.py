@@ -5,8 +5,10 @@ responses only. Revisions: 2025-06-18, 2025-11-25 (both begin with "initialize")
 To offer your own tools, change TOOLS and the functions above it. The rest can stay as it is.
 
 Environment
-    AWS_LAMBDA_LOG_LEVEL  optional   Lambda sets it if you choose a log level. Default: INFO
+    AWS_LAMBDA_LOG_LEVEL  optional   Lambda sets it if you choose a log level for the function.
+                                     Default: INFO
 
+Runtime      Python 3.11 or newer. Handler of a pasted file: lambda_function.lambda_handler
 Layer        none
 Permissions  CloudWatch Logs, and what your tools need.
 Memory       256 MB, timeout 10 s, or what your tools need. API Gateway gives up after 29 s.
@@ -28,8 +30,9 @@ Responses    200  The result, as JSON-RPC. A tool that fails has a result with "
              401  JSON-RPC error: the route has no authorizer that names the user.
              404  JSON-RPC error: the method is unknown.
              405  The HTTP method isn't POST.
-             A tool that the scope doesn't allow is an unknown tool. Before revision 2026-07-28, an
-             unknown tool, an unknown method and wrong parameters have status 200.
+             A tool outside the caller's scope counts as unknown. In the revisions before
+             2026-07-28, errors for unknown tools, unknown methods and wrong parameters have
+             status 200. There are no CORS headers: agents don't need them.
 Caching      None: the response forbids it. Scopes are checked here and not in the authorizer's
              policy, because API Gateway caches the policy, and the tool's name is in the body.
 Version      2.0.0 (CHANGELOG.md says what changed)
@@ -124,8 +127,8 @@ UNSUPPORTED_REVISION = -32022
 CAPABILITIES: dict[str, Any] = {"tools": {}}
 NOT_CACHED = {"ttlMs": 0, "cacheScope": "private"}  # the tools of a caller can change at any time
 
-# A response repeats the request's id, with up to 14 bytes for one character after encoding it
-# twice as JSON. Lambda allows 6 MB.
+# A response repeats the request's id. Encoded twice as JSON, one character takes up to 14 bytes,
+# and a response of Lambda has at most 6 MB.
 MAX_BODY_LENGTH = 400_000  # characters
 
 
@@ -219,7 +222,10 @@ def is_request_or_notification(message: object) -> bool:
         return False
     if message.get("jsonrpc") != "2.0" or not isinstance(message.get("method"), str):
         return False
-    return "id" not in message or type(message["id"]) in (str, int)  # True is no id
+    return "id" not in message or type(message["id"]) in (
+        str,
+        int,
+    )  # not isinstance: True is an int
 
 
 def check_revision(revision: str | None) -> None:
@@ -227,16 +233,21 @@ def check_revision(revision: str | None) -> None:
     # Clients of the earlier revisions send no header with "initialize". Requests without the header
     # are treated as those of an earlier revision, so that you can try the server with curl.
     if revision is not None and revision not in REVISIONS:
-        supported = {"supported": REVISIONS, "requested": revision}
-        raise JsonRpcError(UNSUPPORTED_REVISION, "Unsupported protocol version", **supported)
+        raise JsonRpcError(
+            UNSUPPORTED_REVISION,
+            "Unsupported protocol version",
+            supported=REVISIONS,
+            requested=revision,
+        )
 
 
 def check_metadata(message: dict[str, Any], headers: dict[str, str]) -> None:
     """Raise JsonRpcError unless a request of 2026-07-28 has its metadata, in the headers too."""
     params = optional_object(message, "params")
     meta = optional_object(params, "_meta")
-    if headers.get("mcp-protocol-version") != STATELESS_REVISION and REVISION_KEY not in meta:
-        return  # earlier revisions have none
+    in_header = headers.get("mcp-protocol-version") == STATELESS_REVISION
+    if not in_header and REVISION_KEY not in meta:
+        return  # a request of an earlier revision, which has no metadata
     for key in (REVISION_KEY, CAPABILITIES_KEY):
         if key not in meta:
             raise JsonRpcError(INVALID_PARAMS, f"params._meta has no {key}")
@@ -282,12 +293,12 @@ def result_of(message: dict[str, Any], user: str, scope: str) -> dict[str, Any]:
             return list_tools(scope)
         case "tools/call":
             return call_tool(params, user, scope)
-        case unknown:
-            raise JsonRpcError(METHOD_NOT_FOUND, f"Unknown method: {unknown!r}")
+        case _:
+            raise JsonRpcError(METHOD_NOT_FOUND, f"Unknown method: {message['method']!r}")
 
 
 def initialize(params: dict[str, Any]) -> dict[str, Any]:
-    """Return what a client asks for first before 2026-07-28. The server keeps no state."""
+    """Answer the first request of a client before 2026-07-28. The server keeps no state."""
     revision = params.get("protocolVersion")
     if revision not in HANDSHAKE_REVISIONS:
         revision = HANDSHAKE_REVISIONS[-1]
