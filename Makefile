@@ -1,9 +1,9 @@
 # Works with Python 3.11 or newer with venv, and nothing else: what a target needs, it installs into .venv.
 PYTHON3 ?= python3
 ARCH = arm64
-PYTHON = 3.13
+PYTHON = 3.14
 CONTAINER_ENGINE = docker
-STACK = jwt-kit
+STACK =
 TEMPLATE = template.yaml
 REQUESTS = 2400
 PORT = 0
@@ -85,29 +85,12 @@ layer:  ## build layers/*.zip for Lambda|ARCH=arm64 PYTHON=3.13 CONTAINER_ENGINE
 override PARAMETERS := $(value PARAMETERS)
 export PARAMETERS
 
-# Copies are packaged, with one mode whatever the umask of the checkout was: on Lambda, somebody else reads them.
+# The variables on make's command line.
+GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+
 deploy:  ## deploy to AWS with the AWS CLI|BUCKET= TEMPLATE= STACK= ARCH= PYTHON= PARAMETERS=
-	@command -v aws >/dev/null || { echo "make deploy needs the AWS CLI: https://aws.amazon.com/cli" >&2; exit 2; }
-	@test -n "$(BUCKET)" || { echo "make deploy needs an S3 bucket for the upload: make deploy BUCKET=your-bucket" >&2; exit 2; }
-	@test -f "$(TEMPLATE)" || { echo "make deploy: TEMPLATE is template.yaml or template_http.yaml, not $(TEMPLATE)." >&2; exit 2; }
-	@case " $$PARAMETERS" in *" Architecture="* | *" PythonRuntime="*) \
-	  echo "make deploy takes architecture and Python as ARCH= and PYTHON=, for the layers have to fit them." >&2; exit 2 ;; esac
-	@set -f; for word in $$PARAMETERS; do \
-	  sed -n '/^Parameters:/,/^Conditions:/p' $(TEMPLATE) | grep -q "^  $${word%%=*}:" && \
-	  case "$$word" in *=[\"\']*) false ;; *=*) ;; *) false ;; esac || \
-	  { echo "make deploy: PARAMETERS is Name=value for parameters of $(TEMPLATE), with no blank in a value and no quotes around it." >&2; exit 2; }; \
-	done
-	@for layer in $$(sed -n 's/^ *ContentUri: //p' $(TEMPLATE)); do \
-	  $(PYTHON3) build_layer.py check $$layer --arch $(ARCH) --python $(PYTHON) || exit 2; \
-	done
-	@rm -rf packaged && mkdir -p packaged/layers
-	@for file in $(TEMPLATE) $$(sed -n 's/^ *Co[a-z]*Uri: //p' $(TEMPLATE)); do install -m 644 $$file packaged/$$file || exit 2; done
-	cd packaged && aws cloudformation package --template-file $(TEMPLATE) --s3-bucket $(BUCKET) --output-template-file deploy.yaml
-	@set -f; aws cloudformation deploy --template-file packaged/deploy.yaml --stack-name $(STACK) --no-fail-on-empty-changeset \
-	  --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND \
-	  --parameter-overrides Architecture=$(ARCH) PythonRuntime=python$(PYTHON) $$PARAMETERS
-	@aws cloudformation describe-stacks --stack-name $(STACK) --output text \
-	  --query 'Stacks[0].Outputs[].[OutputKey, OutputValue]'
+	@$(PYTHON3) -m tools.parameters deploy "$(TEMPLATE)" $(GIVEN)
+	@$(PYTHON3) -m tools.deploy "$(BUCKET)" "$(TEMPLATE)" "$(STACK)" "$(ARCH)" "$(PYTHON)"
 
 awscli: .venv-aws/ready  ## fetch the AWS CLI, for more tests
 
