@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -220,12 +221,22 @@ def test_other_template_is_refused(cloud: Cloud, template: str) -> None:
     assert cloud.apis(template) == before
 
 
-def test_mcp_server_can_be_added_and_removed(cloud: Cloud) -> None:
+def test_mcp_server_is_added_behind_the_authorizer_and_removed(cloud: Cloud) -> None:
     before = cloud.apis(HTTP)
-    for value, added in [("true", True), ("false", False)]:
-        done = cloud.deploy(f"TEMPLATE={HTTP}", f"PARAMETERS=McpServer={value}")
-        assert done.returncode == 0, done.stderr
-        assert ("McpRoute" in physical_ids(cloud.endpoint, STACKS[HTTP])) is added
+    done = cloud.deploy(f"TEMPLATE={HTTP}", "PARAMETERS=McpServer=true CheckUsers=false")
+    assert done.returncode == 0, done.stderr
+    claims = {"user_id": "agent", "exp": time.time() + 60, "iss": STACKS[HTTP], "aud": STACKS[HTTP]}
+    token = {"Authorization": jwt.encode(claims, SECRET)}
+    url = f"{addresses(cloud.endpoint, STACKS[HTTP]).api}/mcp"
+    ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+    assert requests.post(url, json=ping, timeout=60).status_code == 401
+    assert requests.post(url, json=ping, headers=token, timeout=60).json()["result"] == {}
+    assert requests.get(url, headers=token, timeout=60).status_code == 405
+    assert requests.delete(url, headers=token, timeout=60).status_code == 405
+
+    done = cloud.deploy(f"TEMPLATE={HTTP}", "PARAMETERS=McpServer=false")
+    assert done.returncode == 0, done.stderr
+    assert requests.post(url, json=ping, headers=token, timeout=60).status_code == 404
     assert cloud.apis(HTTP) == before
 
 

@@ -59,9 +59,9 @@ def accepts(parameter: dict[str, Any], value: str) -> bool:
     [
         ("JwtTtlSeconds", ["1", "3600", "2592000"], ["0", "-1", "2592001"]),
         ("ReauthorizeEvery", ["0", "300", "3600"], ["-1", "3601"]),
-        ("AuthRateLimit", ["1", "10", "10000"], ["0", "-1"]),
+        ("AuthRateLimit", ["1", "10", "99999"], ["0", "-1"]),
         ("AuthBurstLimit", ["1", "20", "5000"], ["0", "-1"]),
-        ("CallRateLimit", ["1", "100", "10000"], ["0", "-1"]),
+        ("CallRateLimit", ["1", "100", "99999"], ["0", "-1"]),
         ("CallBurstLimit", ["1", "200", "5000"], ["0", "-1"]),
         ("LoginConcurrency", ["0", "5"], ["-1"]),
         ("JwtSecret", ["", "0123456789" * 4, SECRET], ["0123456789", f'"{SECRET}"', f"{SECRET} "]),
