@@ -85,11 +85,7 @@ layer:  ## build layers/*.zip for Lambda|ARCH=arm64 PYTHON=3.13 CONTAINER_ENGINE
 override PARAMETERS := $(value PARAMETERS)
 export PARAMETERS
 
-# The variables on make's command line.
-GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
-
 deploy:  ## deploy to AWS with the AWS CLI|BUCKET= TEMPLATE= STACK= ARCH= PYTHON= PARAMETERS=
-	@$(PYTHON3) -m tools.parameters deploy "$(TEMPLATE)" $(GIVEN)
 	@$(PYTHON3) -m tools.deploy "$(BUCKET)" "$(TEMPLATE)" "$(STACK)" "$(ARCH)" "$(PYTHON)"
 
 awscli: .venv-aws/ready  ## fetch the AWS CLI, for more tests

@@ -82,13 +82,6 @@ def make_deploy(
             id="parameter of the other template",
         ),
         pytest.param(
-            ["PARAMETERS=JwtTtlSeconds=60", "JwtIssuer=me"],
-            "JwtIssuer is a parameter of the template. Write all parameters between quotes",
-            id="several parameters without quotes",
-        ),
-        pytest.param(["PARAMETER=JwtIssuer=me"], "there is no variable PARAMETER.", id="PARAMETER"),
-        pytest.param(["STAK=other"], "there is no variable STAK.", id="misspelled variable"),
-        pytest.param(
             ["PARAMETERS=JwtIssuer=me JwtAudience"],
             "word 2 of PARAMETERS isn't Name=value.",
             id="no value",
@@ -125,11 +118,6 @@ def test_no_part_of_a_secret_is_printed(checkout: Path) -> None:
     assert "A value can't contain spaces." in done.stderr
     assert "first" not in done.stderr
     assert "second" not in done.stderr
-
-
-def test_variables_of_the_aws_cli_may_stand_on_the_command_line(checkout: Path) -> None:
-    done = make_deploy(checkout, "AWS_PROFILE=somebody")
-    assert "AWS_PROFILE" not in done.stderr
 
 
 # With the AWS CLI

@@ -14,13 +14,17 @@ import sys
 from pathlib import Path
 
 PACKAGED = Path("packaged")
+# What sets these parameters. The layers must match them.
+SET_BY_MAKE = {"Architecture": "ARCH=arm64", "PythonRuntime": "PYTHON=3.14"}
 
 
 def main() -> None:
     """Run the command line."""
     bucket, template, stack, architecture, python = sys.argv[1:]
-    content = Path(template).read_text(encoding="utf-8")
+    words = os.environ.get("PARAMETERS", "").split()
+    content = read_template(template)
     stack = stack or default_stack(content)
+    check_parameters(words, template, content)
     check_tools(bucket)
     check_layers(content, architecture, python)
     check_stack(stack, template, content)
@@ -29,8 +33,7 @@ def main() -> None:
     package = ["--template-file", template, "--output-template-file", "deploy.yaml"]
     cloudformation("package", "--s3-bucket", bucket, *package)
 
-    parameters = [f"Architecture={architecture}", f"PythonRuntime=python{python}"]
-    parameters += os.environ.get("PARAMETERS", "").split()
+    parameters = [f"Architecture={architecture}", f"PythonRuntime=python{python}", *words]
     deploy = ["--template-file", "deploy.yaml", "--no-fail-on-empty-changeset"]
     deploy += ["--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
     deploy += ["--parameter-overrides", *parameters]
@@ -46,6 +49,14 @@ def stop(sentence: str) -> None:
     sys.exit(2)
 
 
+def read_template(template: str) -> str:
+    """Return the text of a template."""
+    path = Path(template)
+    if not path.is_file():
+        stop(f"there is no file {template}. TEMPLATE is template.yaml or template_http.yaml.")
+    return path.read_text(encoding="utf-8")
+
+
 def has_http_api(content: str) -> bool:
     """Return whether a template is template_http.yaml, or a copy of it."""
     return "\n  HttpApi:\n" in content
@@ -56,6 +67,28 @@ def default_stack(content: str) -> str:
     if has_http_api(content):
         return "jwt-kit-http"
     return "jwt-kit"
+
+
+def check_parameters(words: list[str], template: str, content: str) -> None:
+    """Stop if a word of PARAMETERS isn't Name=value. No value is printed: it can be a secret."""
+    names = parameter_names(content)
+    for number, word in enumerate(words, start=1):
+        name, equals, value = word.partition("=")
+        if not equals:
+            stop(f"word {number} of PARAMETERS isn't Name=value. A value can't contain spaces.")
+        if name not in names:
+            stop(f"{template} has no parameter {name}. It has {', '.join(names)}.")
+        if value.startswith(("'", '"')):
+            stop(f"write the value of {name} without quotes around it.")
+        if name in SET_BY_MAKE:
+            stop(f"write {SET_BY_MAKE[name]} in place of {name}: the layers must match.")
+
+
+def parameter_names(content: str) -> list[str]:
+    """Return the names of a template's parameters."""
+    _, _, rest = content.partition("\nParameters:\n")
+    parameters, _, _ = rest.partition("\nConditions:\n")
+    return re.findall(r"^  (\w+):$", parameters, re.MULTILINE)
 
 
 def check_tools(bucket: str) -> None:
