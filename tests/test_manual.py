@@ -1,7 +1,7 @@
 """The documentation: its commands run as printed, and what it says is compared with the code.
 
-A block of commands below `<!-- needs AWS -->` is not run. The other ones run here, or in the test
-module that ELSEWHERE names.
+A block of commands below a mark such as `<!-- needs AWS -->` isn't run. The other ones run here, or
+in the test module that ELSEWHERE names.
 """
 
 import ast
@@ -45,7 +45,7 @@ ELSEWHERE = {  # how a command begins: the test that runs it, or why none does
     r"(CI=true )?make ": "a check itself, or a tool for one",
     r"python3? -m |\. \.venv|(uv )?pip ": "Python itself",
     r"openssl ": "the test of the proposed secret",
-    r"sha256sum ": "files of a release",
+    r"sha256sum |zip ": "programs of others",
 }
 
 
@@ -54,14 +54,14 @@ class Command(NamedTuple):
 
     page: str
     line: str
-    needs_aws: bool
+    is_marked: bool
     output: str  # what the page shows below the block, if the block has no other command
 
 
 def commands() -> list[Command]:
     """Return every command in the shell blocks of the documentation."""
     block = re.compile(
-        r"(?P<mark><!-- needs AWS -->\n)? *```sh\n(?P<lines>.*?)\n *```"
+        r"(?P<mark><!-- needs [^>]+ -->\n)? *```sh\n(?P<lines>.*?)\n *```"
         r"(\n\n *```text\n(?P<output>.*?) *```)?",
         re.DOTALL,
     )
@@ -119,10 +119,10 @@ def head(script: str) -> str:
 # The commands
 
 
-def test_every_command_is_run_or_needs_aws() -> None:
+def test_every_command_is_run_or_marked() -> None:
     run_here = [LOGIN, CALL]
     for command in COMMANDS:
-        if command.needs_aws or command.line in run_here:
+        if command.is_marked or command.line in run_here:
             continue
         own = re.match(r"(\.venv/bin/)?python (create_password|who_may_call)\.py", command.line)
         assert own or re.match("|".join(ELSEWHERE), command.line), command
@@ -209,8 +209,8 @@ def test_demo_prints_what_the_readme_shows(
 
 @pytest.mark.parametrize("command", running(r"python who_may_call\.py"))
 def test_who_may_call_prints_what_the_page_shows(command: Command) -> None:
-    if command.needs_aws:
-        pytest.skip("needs AWS")
+    if command.is_marked:
+        pytest.skip("The page marks it as one that can't run here.")
     line = [sys.executable, *shlex.split(command.line)[1:]]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode in (0, 1)
@@ -383,7 +383,7 @@ LOG_LINES = sorted({line for script in HANDLERS for line in log_lines(script)})
 @pytest.mark.parametrize("line", LOG_LINES)
 def test_log_line_is_in_the_troubleshooting(line: str) -> None:
     quoted = re.findall(r"`([^`\n]+)`", PAGES["docs/troubleshooting.md"])
-    assert any(re.match(as_expression(line), text) for text in quoted)
+    assert any(re.fullmatch(as_expression(line), text) for text in quoted)
 
 
 @pytest.mark.parametrize("page", sorted(set(PAGES) - {"CHANGELOG.md"}))
@@ -391,7 +391,7 @@ def test_page_quotes_only_log_lines_that_exist(page: str) -> None:
     for text in re.findall(r"`((?:refused|admitted|denied by|ignored the)[^`\n]+)`", PAGES[page]):
         without_values = re.sub(r"'[^']*'|<[^>]*>", "*", text).removesuffix(" ...")
         is_class = re.fullmatch(r"refused: ([A-Z]\w+|\*)", without_values)
-        is_line = any(re.match(as_expression(line), text) for line in LOG_LINES)
+        is_line = any(re.fullmatch(as_expression(line), text) for line in LOG_LINES)
         is_beginning = any(line.startswith(without_values) for line in LOG_LINES)
         assert is_class or is_line or is_beginning, text
 
