@@ -14,7 +14,7 @@ from support.events import connect_event
 from support.iam import decision
 from support.tokens import make_jwt
 
-GOOD = make_jwt(exp=4_000_000_000, scope="read admin")
+GOOD = make_jwt(exp=4_000_000_000.5, scope="read admin")  # RFC 7519 §2 allows fractions
 BAD = make_jwt("another-secret-of-32-bytes-or-more!", exp=4_000_000_000)
 QUERY = {"access_token": GOOD}
 

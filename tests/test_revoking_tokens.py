@@ -78,6 +78,8 @@ def test_token_of_a_deleted_user_is_rejected(target: Target, table: FakeTable, c
         pytest.param(None, "a1", id="claim only"),
         pytest.param({"S": "b2"}, "", id="empty claim"),
         pytest.param({"S": "b2"}, None, id="null"),
+        pytest.param(None, "", id="empty claim only"),
+        pytest.param(None, None, id="null only"),
         pytest.param({"S": "b2"}, "B2", id="other case"),
         pytest.param({"N": "1"}, "1", id="numeric attribute"),
         pytest.param({"N": "1"}, 1, id="numeric attribute and claim"),

@@ -18,22 +18,8 @@ GROUPS = {  # how a marker names several files
     "both JWT authorizers": ["jwt_auth_token", "jwt_auth_token_websocket"],
     "both protected endpoints": ["restricted_access_lambda", "restricted_access_mcp"],
 }
-HEADINGS = [
-    "Environment",
-    "Layer",
-    "Permissions",
-    "Memory",
-    "Event",
-    "Responses",
-    "Token source",
-    "Caching",
-    "Certificates",
-    "Context",
-    "Throttling",
-    "Revoking",
-    "Rotation",
-    "Version",
-]
+HEADINGS = "Environment|Layer|Permissions|Memory|Event|Responses|Token source|Caching"
+HEADINGS += "|Certificates|Context|Throttling|Revoking|Rotation|Version"
 
 
 def blocks(script: str) -> list[tuple[str, str]]:
@@ -115,8 +101,8 @@ def test_script_imports_no_other_file_of_the_kit(script: str) -> None:
 
 @pytest.mark.parametrize("script", HANDLERS)
 def test_docstring_has_its_headings_in_the_fixed_order(script: str) -> None:
-    headings = re.findall(rf"^({'|'.join(HEADINGS)})\b", manual(script), re.MULTILINE)
-    assert headings == [heading for heading in HEADINGS if heading in headings]
+    headings = re.findall(rf"^({HEADINGS})\b", manual(script), re.MULTILINE)
+    assert headings == [each for each in HEADINGS.split("|") if each in headings]
     required = {"Environment", "Layer", "Permissions", "Memory", "Responses", "Caching"}
     assert required <= set(headings)
 
@@ -144,7 +130,7 @@ def test_configuration_page_has_a_heading_for_every_variable() -> None:
 
 
 def test_every_package_is_pinned() -> None:
-    for requirements in ROOT.glob("**/requirements_*.txt"):
+    for requirements in [*ROOT.glob("requirements_*.txt"), *ROOT.glob("*/requirements_*.txt")]:
         for line in requirements.read_text(encoding="utf-8").splitlines():
             if line and not line.startswith(("#", "-r ")):
                 assert re.match(r"[\w.\[\]-]+==[\w.]+( *[;#].*)?$", line), line
