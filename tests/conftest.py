@@ -1,14 +1,16 @@
-"""What pytest sets up for every test module: deploying, targets, a table, and the watch over what is said."""
+"""What pytest sets up for every test module."""
 
+import contextlib
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from support.deploy import WATCH, Deploy, deployed
+from support.deploy import Deploy, deployed
+from support.secrets_watch import WATCH
 from support.tokens import AUTHORIZERS, Target, aimed_at
 
 settings.register_profile(
@@ -21,27 +23,41 @@ def pytest_configure() -> None:
     logging.getLogger().addHandler(WATCH)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the test that judges what was said in the whole run at its end."""
-    items.sort(key=lambda item: "whole_run" in item.name)
+@pytest.fixture(autouse=True)
+def no_secret_is_said() -> Iterator[None]:
+    """Fail a test in which a handler logs, returns or raises a secret."""
+    lasting = set(WATCH.secrets)  # of modules and their fixtures
+    yield
+    leaks = WATCH.leaks()
+    WATCH.said.clear()
+    WATCH.secrets = lasting
+    assert leaks == []
 
 
 @pytest.fixture
-def deploy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Deploy]:
-    level = logging.getLogger().level
-    yield partial(deployed, monkeypatch)
-    logging.getLogger().setLevel(level)
+def deploy(monkeypatch: pytest.MonkeyPatch) -> Deploy:
+    """Deploy a handler: deploy(script, **environment)."""
+    return partial(deployed, monkeypatch)
+
+
+@pytest.fixture
+def aim(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Target]]:
+    """Deploy an authorizer, and know how to make tokens for it: aim(script, **environment)."""
+    with contextlib.ExitStack() as stack:
+        yield lambda script, **environment: stack.enter_context(
+            aimed_at(monkeypatch, script, **environment)
+        )
 
 
 @pytest.fixture(params=AUTHORIZERS)
-def target(request: pytest.FixtureRequest, deploy: Deploy) -> Iterator[Target]:
-    with aimed_at(request.param, deploy) as target:
-        yield target
+def target(request: pytest.FixtureRequest, aim: Callable[..., Target]) -> Target:
+    """Deploy each authorizer in turn."""
+    return aim(request.param)
 
 
 @pytest.fixture(autouse=True)
 def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refuse every connection that would leave this machine."""
+    """Fail a test that connects to another machine."""
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address: Any) -> None:

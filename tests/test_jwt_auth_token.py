@@ -1,33 +1,28 @@
-"""HS256 authorizer of REST and HTTP APIs: its settings, the rights that it gives, and what it logs."""
+"""JWT authorizer for REST and HTTP APIs: each sentence of its docstring, then tables of cases.
 
-import base64
-import itertools
+Settings and policies that other authorizers share are tested here for all of them. Attacks are in
+test_attacks.py, events and caching in test_events.py, revocation in test_revoking_tokens.py.
+"""
+
+import json
 import logging
 import time
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.deploy import API, ARN, CLIENT_ID, PREVIOUS, SECRET, Deploy, Function, outcome
-from support.events import token_event
+from support.deploy import API, ARN, PREVIOUS, REQUIRED, SECRET, Deploy, Function, outcome
+from support.events import KINDS, token_event
 from support.fake_dynamodb import AWS
-from support.fake_google import certificate, private_key
+from support.fake_google import certificate
 from support.files import environment
 from support.iam import decision
-from support.tokens import SYMMETRIC, jws, make_jwt
+from support.tokens import AUTHORIZERS, HS256, SYMMETRIC, Target, claims, hs, jws, make_jwt
 
+WITH_POLICIES = ["jwt_auth_token", "jwt_auth_token_google"]
 OTHER_ARN = f"{API}/prod/POST/other/thing"
-LONG_ARN = f"{API}/prod/GET/".ljust(513, "x")
-ALL = {
-    "JWT_SECRET": SECRET,
-    "GOOGLE_CLIENT_ID": CLIENT_ID,
-    "USER_CREDENTIALS_TABLE_NAME": "users",
-    **AWS,
-}
-ANY_KIND = ["jwt_auth_token", "jwt_auth_token_google"]
+Log = pytest.LogCaptureFixture
 
 
 @pytest.fixture
@@ -35,305 +30,429 @@ def authorize(deploy: Deploy) -> Function:
     return deploy("jwt_auth_token", JWT_SECRET=SECRET)
 
 
-def admits(authorize: Function, token: str) -> bool:
+def accepts(authorize: Function, token: str) -> bool:
     return outcome(authorize, token_event(token)) is not None
 
 
-@pytest.mark.parametrize("partition", ["aws", "aws-cn", "aws-us-gov"])
-def test_valid_token_is_admitted_to_every_method_of_the_stage(
-    authorize: Function, partition: str
-) -> None:
-    arn, other, elsewhere = (
-        it.replace("aws", partition, 1) for it in (ARN, OTHER_ARN, f"{API}/test/GET/api")
-    )
-    answer = authorize(token_event(f"Bearer {make_jwt()}", arn))
-    assert answer["principalId"] == "testuser"
-    assert answer["context"] == {"user_id": "testuser", "scope": "", "authorized": True}
-    assert answer["policyDocument"]["Version"] == "2012-10-17"
-    assert decision(answer, arn) == decision(answer, other) == "Allow"
-    assert decision(answer, elsewhere) == "silent"
+# Which tokens are accepted.
 
 
-def test_audience_may_be_one_of_several(deploy: Deploy) -> None:
+def test_valid_token_is_accepted(authorize: Function) -> None:
+    assert accepts(authorize, make_jwt())
+
+
+def test_missing_token_is_rejected(authorize: Function) -> None:
+    assert not accepts(authorize, "")
+
+
+def test_expired_token_is_rejected(authorize: Function) -> None:
+    assert not accepts(authorize, make_jwt(exp=int(time.time()) - 60))
+
+
+def test_clock_skew_of_ten_seconds_is_allowed(authorize: Function) -> None:
+    now = int(time.time())
+    assert accepts(authorize, make_jwt(exp=now - 5))
+    assert not accepts(authorize, make_jwt(exp=now - 11))
+
+
+def test_token_that_is_not_valid_yet_is_rejected(authorize: Function) -> None:
+    now = int(time.time())
+    assert accepts(authorize, make_jwt(nbf=now + 9, iat=now + 9))
+    assert not accepts(authorize, make_jwt(nbf=now + 20))
+    assert not accepts(authorize, make_jwt(iat=now + 20))
+
+
+def test_token_without_expiry_is_rejected(authorize: Function) -> None:
+    assert not accepts(authorize, make_jwt(exp=...))
+
+
+def test_token_with_another_signature_is_rejected(authorize: Function) -> None:
+    assert not accepts(authorize, make_jwt("another-secret-of-32-bytes-or-more!"))
+
+
+@pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
+def test_token_of_another_algorithm_is_rejected(authorize: Function, algorithm: str) -> None:
+    sign = hs(SECRET, algorithm.replace("HS", "sha"))
+    token = jws(HS256 | {"alg": algorithm}, json.dumps(claims()).encode(), sign)
+    assert not accepts(authorize, token)
+
+
+@pytest.mark.parametrize("user_id", [..., None, "", 7, ["testuser"]])
+def test_token_without_user_id_is_rejected(authorize: Function, user_id: Any) -> None:
+    assert not accepts(authorize, make_jwt(user_id=user_id))
+
+
+@pytest.mark.parametrize("scope", [None, 7, ["read"]])
+def test_scope_that_is_no_string_is_rejected(authorize: Function, scope: Any) -> None:
+    assert not accepts(authorize, make_jwt(scope=scope))
+
+
+def test_previous_secret_is_accepted_too(deploy: Deploy) -> None:
+    authorize = deploy("jwt_auth_token", JWT_SECRET=SECRET, JWT_SECRET_PREVIOUS=PREVIOUS)
+    assert accepts(authorize, make_jwt(SECRET))
+    assert accepts(authorize, make_jwt(PREVIOUS))
+    assert not accepts(authorize, make_jwt(PREVIOUS, exp=1))
+    assert not accepts(authorize, make_jwt("another-secret-of-32-bytes-or-more!"))
+
+
+def test_rotation_in_the_documented_order_rejects_nobody(deploy: Deploy) -> None:
+    old, new = make_jwt(PREVIOUS), make_jwt(SECRET)
+    authorize = deploy("jwt_auth_token", JWT_SECRET=SECRET, JWT_SECRET_PREVIOUS=PREVIOUS)
+    assert accepts(authorize, old)  # step 1: login still signs with the old secret
+    assert accepts(authorize, new)  # step 2
+    authorize = deploy("jwt_auth_token", JWT_SECRET=SECRET)  # step 3
+    assert accepts(authorize, new)
+    assert not accepts(authorize, old)
+
+
+def test_issuer_is_required_if_set(deploy: Deploy) -> None:
+    authorize = deploy("jwt_auth_token", JWT_SECRET=SECRET, JWT_ISSUER="login")
+    assert accepts(authorize, make_jwt(iss="login"))
+    for issuer in (..., None, "", "other", "login/", ["login"]):
+        assert not accepts(authorize, make_jwt(iss=issuer))
+
+
+def test_issuer_is_not_checked_if_unset(authorize: Function) -> None:
+    assert accepts(authorize, make_jwt(iss="anybody"))
+
+
+def test_audience_is_required_if_set(deploy: Deploy) -> None:
     authorize = deploy("jwt_auth_token", JWT_SECRET=SECRET, JWT_AUDIENCE="api")
-    assert [
-        admits(authorize, make_jwt(aud=audience)) for audience in (["web", "api"], ["web", "ap"])
-    ] == [True, False]
+    assert accepts(authorize, make_jwt(aud="api"))
+    assert accepts(authorize, make_jwt(aud=["web", "api"]))
+    for audience in (..., None, "", "ap", [], ["web"], ["api", 1], {"api": 1}):
+        assert not accepts(authorize, make_jwt(aud=audience))
 
 
-def test_date_may_have_a_fraction_and_exp_be_8_s_over_but_not_10(authorize: Function) -> None:
-    now = time.time()  # RFC 7519 §2 and §4.1.4
-    assert [admits(authorize, make_jwt(iat=now, exp=int(now) - late)) for late in (8, 10)] == [
-        True,
-        False,
+def test_token_with_an_audience_is_rejected_if_none_is_set(authorize: Function) -> None:
+    assert not accepts(authorize, make_jwt(aud="api"))
+
+
+# Where the token is. test_events.py has more.
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_token_is_in_the_authorization_header(authorize: Function, kind: str) -> None:
+    for header in (f"Bearer {make_jwt()}", f"bearer {make_jwt()}", make_jwt()):
+        assert authorize(KINDS[kind](header, ARN))["principalId"] == "testuser"
+
+
+# What the authorizer returns.
+
+
+def test_rejected_token_raises_unauthorized(authorize: Function) -> None:
+    with pytest.raises(Exception, match="^Unauthorized$") as caught:
+        authorize(token_event("junk"))
+    assert type(caught.value) is Exception
+
+
+def test_valid_token_may_call_all_methods_of_the_stage(authorize: Function) -> None:
+    response = authorize(token_event(make_jwt()))
+    assert response["policyDocument"]["Version"] == "2012-10-17"
+    assert decision(response, ARN) == "Allow"
+    assert decision(response, OTHER_ARN) == "Allow"
+    assert decision(response, f"{API}/test/GET/api") == "Deny"
+    arn_in_china = ARN.replace("aws", "aws-cn", 1)
+    assert decision(authorize(token_event(make_jwt(), arn_in_china)), arn_in_china) == "Allow"
+
+
+def test_context_has_user_id_scope_and_authorized(authorize: Function) -> None:
+    response = authorize(token_event(make_jwt(user_id="anna", scope="read admin")))
+    assert response["principalId"] == "anna"
+    assert response["context"] == {"user_id": "anna", "scope": "read admin", "authorized": True}
+    assert authorize(token_event(make_jwt()))["context"]["scope"] == ""
+
+
+@pytest.mark.parametrize("listed", ["", f"{API}/*/GET/*,admin=*", f"admin={ARN}"])
+def test_policy_does_not_depend_on_the_method_that_was_called(deploy: Deploy, listed: str) -> None:
+    authorize = deploy("jwt_auth_token", JWT_SECRET=SECRET, ALLOWED_RESOURCE_ARNS=listed)
+    policies = [
+        authorize(token_event(make_jwt(), arn))["policyDocument"]["Statement"]
+        for arn in (ARN, OTHER_ARN)
     ]
+    # IAM ignores the order of the statements.
+    assert sorted(policies[0], key=str) == sorted(policies[1], key=str)
 
 
-def test_empty_optional_settings_mean_not_set(deploy: Deploy) -> None:
-    optional = environment("jwt_auth_token") - {"JWT_SECRET"}
-    authorize = deploy("jwt_auth_token", JWT_SECRET=SECRET, **dict.fromkeys(optional, ""))
-    assert decision(authorize(token_event(make_jwt())), OTHER_ARN) == "Allow"
-    assert not admits(authorize, make_jwt(""))
-    assert not admits(authorize, make_jwt(aud="somebody"))
+# ALLOWED_RESOURCE_ARNS, in both authorizers that read it.
 
 
-# Secrets.
+@pytest.fixture(params=WITH_POLICIES)
+def script(request: pytest.FixtureRequest) -> Any:
+    return request.param
 
 
-@pytest.mark.parametrize("script", SYMMETRIC)
-def test_previous_secret_still_verifies(deploy: Deploy, script: str) -> None:
-    arn = f"{API}/prod/$connect"
-    authorize = deploy(script, JWT_SECRET=SECRET, JWT_SECRET_PREVIOUS=PREVIOUS)
-    for token in (make_jwt(), make_jwt(PREVIOUS)):
-        event = token_event(token, arn) | {"headers": {"Authorization": token}}
-        assert authorize(event)["principalId"] == "testuser"
-    for token in (make_jwt("x" * 32), make_jwt(PREVIOUS, exp=1)):
-        with pytest.raises(Exception, match="^Unauthorized$"):
-            authorize(token_event(token, arn) | {"headers": {"Authorization": token}})
+def test_list_allows_its_methods_and_denies_all_others(aim: Any, script: str) -> None:
+    """The Deny must be explicit. A resource policy that allows everyone overrides others."""
+    target = aim(script, ALLOWED_RESOURCE_ARNS=f"{ARN}, {API}/*/GET/reports/*")
+    response = target.call(target.token())
+    assert decision(response, ARN) == "Allow"
+    assert decision(response, f"{API}/test/GET/reports/2026/1") == "Allow"
+    assert decision(response, OTHER_ARN) == "Deny"
+    assert decision(response, f"{API}/test/GET/api") == "Deny"
 
 
-def public(key: Any, form: str = "SubjectPublicKeyInfo") -> str:
-    """Return the base64 of a public key, as it stands between the first and the last line of a PEM."""
-    told = key.public_key().public_bytes(
-        serialization.Encoding.DER, getattr(serialization.PublicFormat, form)
-    )
-    return base64.b64encode(told).decode()
+def test_entry_with_a_scope_is_only_for_tokens_with_that_scope(deploy: Deploy) -> None:
+    listed = f"{ARN},admin={OTHER_ARN}"
+    authorize = deploy("jwt_auth_token", JWT_SECRET=SECRET, ALLOWED_RESOURCE_ARNS=listed)
+    for granted in ("admin", "read admin"):
+        assert decision(authorize(token_event(make_jwt(scope=granted))), OTHER_ARN) == "Allow"
+    for scope in (..., "", "Admin", "administrator", "xadmin", "ad min", "*", "admin=*"):
+        response = authorize(token_event(make_jwt(scope=scope)))
+        assert decision(response, OTHER_ARN) == "Deny"
+        assert decision(response, ARN) == "Allow"
 
 
-def private(key: Any, form: str) -> str:
-    """Return the same of a private key."""
-    told = getattr(serialization.PrivateFormat, form)
-    told = key.private_bytes(serialization.Encoding.DER, told, serialization.NoEncryption())
-    return base64.b64encode(told).decode()
+def test_entry_with_a_scope_cannot_restrict_another_entry(deploy: Deploy) -> None:
+    listed = f"{API}/*,admin={ARN}"
+    authorize = deploy("jwt_auth_token", JWT_SECRET=SECRET, ALLOWED_RESOURCE_ARNS=listed)
+    assert decision(authorize(token_event(make_jwt())), ARN) == "Allow"
 
 
-RSA, EC, PEM = private_key("secret"), ec.generate_private_key(ec.SECP256R1()), certificate("secret")
-LINES = PEM.splitlines()[1:-1]
-SSH = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHUWZ5CaZ4D4Mo7yNR5ezpOxYHbcFQw2EDbGqfYlqQ1x user@host"
-UNUSABLE_SECRETS = {
-    "missing": "",
-    "31 bytes": SECRET[:31],
-    "32 blanks": " " * 32,
-    "a word, four times": "changeme" * 4,
-    "9 different characters": "012345678" * 4,
-    "not UTF-8": "secret-that-is-not-utf-8-\udcff-0123456789",
-    "PEM": PEM,
-    "PEM on one line": PEM.replace("\n", " "),
-    "PEM in base64": base64.b64encode(PEM.encode()).decode(),
-    "PEM without its first and last line": "\n".join(LINES),
-    "the same in quotes, with \\n": '"' + "\\n".join(LINES) + '"',
-    "x5c": "".join(LINES),
-    "x5c in base64url": "".join(LINES).replace("+", "-").replace("/", "_"),
-    "SSH key": SSH,
-    "SSH key in quotes, after a blank": f' "{SSH}"',
-    "SSH key without its first word": SSH.split()[1],
-    "JWK in quotes": """'{"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0"}'""",
-    "RSA, public": public(RSA),
-    "RSA, public, PKCS1": public(RSA, "PKCS1"),
-    "RSA, PKCS8": private(RSA, "PKCS8"),
-    "RSA, PKCS1": private(RSA, "TraditionalOpenSSL"),
-    "P-256, public": public(EC),
-    "P-256, PKCS8": private(EC, "PKCS8"),
-    "P-256, SEC1": private(EC, "TraditionalOpenSSL"),
-    "P-384, public": public(ec.generate_private_key(ec.SECP384R1())),
-    "P-521, public": public(ec.generate_private_key(ec.SECP521R1())),
-    "Ed25519, public": public(ed25519.Ed25519PrivateKey.generate()),
-    "Ed25519, PKCS8": private(ed25519.Ed25519PrivateKey.generate(), "PKCS8"),
+def test_token_that_no_entry_is_for_is_denied_the_whole_stage(aim: Any, script: str) -> None:
+    target = aim(script, ALLOWED_RESOURCE_ARNS=f"admin={ARN}")
+    (statement,) = target.call(target.token())["policyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Resource"]) == ("Deny", f"{API}/prod/*")
+
+
+def test_statement_that_decides_the_request_comes_first(aim: Any, script: str) -> None:
+    target = aim(script, ALLOWED_RESOURCE_ARNS=ARN)
+    for arn, effect in ((ARN, "Allow"), (OTHER_ARN, "Deny")):
+        response = target.function(token_event(target.token(), arn))
+        assert response["policyDocument"]["Statement"][0]["Effect"] == effect
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "expected"),
+    [
+        ("*", "a/b", "Allow"),
+        ("a/*", "a/", "Allow"),
+        ("a?c", "abc", "Allow"),
+        ("a?c", "ac", "Deny"),
+        ("a[b]c", "abc", "Deny"),
+        ("a[b]c", "a[b]c", "Allow"),
+        ("a[!x]c", "abc", "Deny"),
+        ("a.c", "abc", "Deny"),
+        ("api", "API", "Deny"),
+        ("api", "api/", "Deny"),
+    ],
+)
+def test_only_star_and_question_mark_are_wildcards(
+    aim: Any, caplog: Log, script: str, pattern: str, path: str, expected: str
+) -> None:
+    target = aim(script, ALLOWED_RESOURCE_ARNS=f"{API}/prod/HEAD/x,{API}/prod/GET/{pattern}")
+    arn = f"{API}/prod/GET/{path}"
+    response = target.function(token_event(target.token(), arn))
+    assert decision(response, arn) == expected
+    assert response["policyDocument"]["Statement"][0]["Effect"] == expected
+    assert caplog.messages[-1].startswith("admitted" if expected == "Allow" else "denied")
+
+
+@given(st.text("ab/*?[]!-", min_size=1), st.text("ab/[]!-"))
+@settings(max_examples=200)
+def test_log_and_order_agree_with_iam(authorize: Function, pattern: str, path: str) -> None:
+    arn = f"{API}/prod/GET/{path}"
+    vars(authorize.module)["ALLOWED_RESOURCE_ARNS"] = [("", f"{API}/prod/GET/{pattern}")]
+    response = authorize(token_event(make_jwt(), arn))
+    assert response["policyDocument"]["Statement"][0]["Effect"] == decision(response, arn)
+
+
+USABLE_LISTS = [
+    "*",
+    "arn:aws:execute-api:*",
+    "arn:aws:execute-api:*:*:*",
+    "arn:*:execute-api:eu-west-1:123456789012:abcdef1234/*",
+    f"{API}/*",
+    f"{API}/*/GET/api",
+    f"{API}/prod/*",
+    f"{API}/prod/*/api",
+    f"{API}/pro?/GET/v?/*",
+    f"{API}/prod/GET/",
+    f"{API}/$default/DELETE/a/b",
+    f"{API}/prod/GET/[a]/~b/c%20d/(e)/f:g@h=i",
+    f"{API}/prod/GET/".ljust(512, "x"),
+    f"read:all={ARN}",
+    f" {ARN} ,\tadmin=*,read={ARN.replace('aws', 'aws-cn', 1)}",
+]
+
+
+@pytest.mark.parametrize("listed", USABLE_LISTS)
+def test_usable_list_is_taken_as_it_is(deploy: Deploy, script: str, listed: str) -> None:
+    module = deploy(script, **REQUIRED, ALLOWED_RESOURCE_ARNS=listed).module
+    entries = [f"{scope}={arn}" if scope else arn for scope, arn in module.ALLOWED_RESOURCE_ARNS]
+    assert entries == [entry.strip() for entry in listed.split(",")]
+
+
+CHARACTER = "has a character that no method ARN has. For {id}, write *."
+NO_METHOD = "needs <API ID>/<stage>/<METHOD>/<path>"
+NO_ARN = "is not an execute-api method ARN"
+UNUSABLE_ENTRIES = {
+    "empty": ("", "is empty. Remove the extra comma."),
+    "no ARN": ("GET/api", NO_ARN),
+    "two stars": ("**", NO_ARN),
+    "ARN of another service": (ARN.replace("execute-api", "lambda"), NO_ARN),
+    "capitals": (ARN.upper(), NO_ARN),
+    "513 characters": (f"{API}/prod/GET/".ljust(513, "x"), "has more than 512 characters"),
+    "braces": (f"{API}/prod/GET/orders/{{id}}", CHARACTER),
+    "angle brackets": (f"{API}/<stage>/GET/api", CHARACTER),
+    "semicolon": (f"{ARN};{OTHER_ARN}", CHARACTER),
+    "quotes": (f'{ARN}"', CHARACTER),
+    "single quotes": (f"{ARN}'", CHARACTER),
+    "space": (f"{ARN} {OTHER_ARN}", CHARACTER),
+    "query string": (f"{ARN}?user=1", "has a query string"),
+    "method in lower case": (f"{API}/prod/get/api", NO_METHOD),
+    "method ANY": (f"{API}/prod/ANY/api", NO_METHOD),
+    "no stage": (f"{API}/GET/api", NO_METHOD),
+    "no method": (f"{API}/prod", NO_METHOD),
+    "no path": (f"{API}/prod/GET", NO_METHOD),
+    "API only": (API, NO_METHOD),
+    "quoted scope": (f'"admin"={ARN}', "has no valid scope"),
+    "scope with a space": (f"ad min={ARN}", "has no valid scope"),
+    "scope with a backslash": (f"ad\\min={ARN}", "has no valid scope"),
+    "empty scope": (f"={ARN}", "has no valid scope"),
+    "two scopes": (f"read=admin={ARN}", NO_ARN),
+    "scope without an ARN": ("admin=", NO_ARN),
+    "scope, malformed ARN": (f"admin={API}/GET/api", NO_METHOD),
 }
 
 
-@pytest.mark.parametrize("secret", UNUSABLE_SECRETS.values(), ids=UNUSABLE_SECRETS)
-@pytest.mark.parametrize(
-    ("script", "name"),
-    [
-        *itertools.product(SYMMETRIC, ["JWT_SECRET", "JWT_SECRET_PREVIOUS"]),
-        ("jwt_create_token", "JWT_SECRET"),
-    ],
-)
-def test_unusable_secret_stops_the_function_from_starting(
-    deploy: Deploy, script: str, name: str, secret: str
+@pytest.mark.parametrize(("entry", "words"), UNUSABLE_ENTRIES.values(), ids=UNUSABLE_ENTRIES)
+def test_malformed_entry_stops_the_function_with_its_number(
+    deploy: Deploy, script: str, entry: str, words: str
 ) -> None:
-    if not secret and name == "JWT_SECRET_PREVIOUS":
-        deploy(script, **ALL | {name: secret})  # it may be empty
-        return
-    with pytest.raises(ValueError, match=f"^{name} must be") as caught:
-        deploy(script, **ALL | {name: secret})
-    assert not secret or secret not in str(caught.value)
-    assert caught.value.__context__ is None
+    with pytest.raises(ValueError, match="^ALLOWED_RESOURCE_ARNS: entry 2 ") as caught:
+        deploy(script, **REQUIRED, ALLOWED_RESOURCE_ARNS=f"{ARN},{entry}")
+    assert words in str(caught.value)
+    assert API not in str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+# Other settings, in all authorizers that read them.
+
+PEM = certificate("secret")
+SSH = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHUWZ5CaZ4D4Mo7yNR5ezpOxYHbcFQw2EDbGqfYlqQ1x user@host"
+JWK = '{"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0"}'
+UNUSABLE_SECRETS = {
+    "31 bytes": (SECRET[:31], "fewer than 32 bytes"),
+    "spaces": (" " * 32, "only spaces"),
+    "one word, four times": ("changeme" * 4, "fewer than 10 different characters"),
+    "9 different characters": ("012345678" * 4, "fewer than 10 different characters"),
+    "space at its end": (f"{SECRET} ", "white space or a quote"),
+    "line break at its end": (f"{SECRET}\n", "white space or a quote"),
+    "tab at its beginning": (f"\t{SECRET}", "white space or a quote"),
+    "quotes": (f'"{SECRET}"', "white space or a quote"),
+    "single quotes": (f"'{SECRET}'", "white space or a quote"),
+    "PEM": (PEM.strip(), "is a PEM, SSH or JWK key"),
+    "SSH key": (SSH, "is a PEM, SSH or JWK key"),
+    "JWK": (JWK, "is a PEM, SSH or JWK key"),
+}
+
+
+@pytest.mark.parametrize(("secret", "words"), UNUSABLE_SECRETS.values(), ids=UNUSABLE_SECRETS)
+@pytest.mark.parametrize("variable", ["JWT_SECRET", "JWT_SECRET_PREVIOUS"])
+@pytest.mark.parametrize("symmetric", SYMMETRIC)
+def test_unusable_secret_stops_the_function(
+    deploy: Deploy, symmetric: str, variable: str, secret: str, words: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{variable} .*{words}") as caught:
+        deploy(symmetric, **REQUIRED | {variable: secret})
+    assert secret not in str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("symmetric", SYMMETRIC)
+def test_missing_secret_stops_the_function(deploy: Deploy, symmetric: str) -> None:
+    with pytest.raises(ValueError, match=r"^JWT_SECRET is missing .* openssl rand -hex 32$"):
+        deploy(symmetric)
 
 
 @pytest.mark.parametrize(
     "secret", ["0123456789" * 3 + "01", "ä" * 8 + "0123456789abcdef", "MIxed+with/base64=" * 2]
 )
-def test_usable_secret_verifies(deploy: Deploy, secret: str) -> None:
-    assert admits(deploy("jwt_auth_token", JWT_SECRET=secret), make_jwt(secret))
+def test_usable_secret_verifies_tokens(deploy: Deploy, secret: str) -> None:
+    assert accepts(deploy("jwt_auth_token", JWT_SECRET=secret), make_jwt(secret))
 
 
-# ALLOWED_RESOURCE_ARNS.
-
-LISTS: list[tuple[str, str, str]] = [  # pattern, method, decision
-    ("*", "GET/api", "Allow"),
-    ("GET/*", "GET/a/b", "Allow"),
-    ("GET/a?i", "GET/api", "Allow"),
-    ("GET/a?i", "GET/ai", "Deny"),
-    ("GET/a[bp]i", "GET/api", "Deny"),
-    ("GET/a[bp]i", "GET/a[bp]i", "Allow"),
-    ("GET/a[!b]i", "GET/api", "Deny"),
-    ("get/api", "GET/api", "Deny"),
-    ("GET/ap.", "GET/api", "Deny"),
-    ("GET/api", "GET/api/", "Deny"),
-]
+VARIABLES = [(name, variable) for name in AUTHORIZERS for variable in sorted(environment(name))]
+OPTIONAL = [each for each in VARIABLES if each[1] not in REQUIRED]
 
 
-@pytest.mark.parametrize(("pattern", "method", "expected"), LISTS)
-def test_policy_log_and_order_agree_with_iam(
-    deploy: Deploy, caplog: pytest.LogCaptureFixture, pattern: str, method: str, expected: str
-) -> None:
-    caplog.set_level(logging.INFO)
-    listed = f"{API}/prod/HEAD/x , {API}/prod/{pattern}"
-    authorize = deploy("jwt_auth_token", JWT_SECRET=SECRET, ALLOWED_RESOURCE_ARNS=listed)
-    answer = authorize(token_event(make_jwt(), f"{API}/prod/{method}"))
-    assert decision(answer, f"{API}/prod/{method}") == expected
-    assert decision(answer, f"{API}/prod/HEAD/x") == "Allow"
-    assert decision(answer, f"{API}/test/{method}") == "Deny"
-    assert answer["policyDocument"]["Statement"][0]["Effect"] == expected
-    outcome = "admitted" if expected == "Allow" else "denied by ALLOWED_RESOURCE_ARNS"
-    assert caplog.messages[-1] == f"{outcome}: 'testuser'"
-
-
-def test_star_alone_allows_everything(deploy: Deploy) -> None:
-    answer = deploy("jwt_auth_token", JWT_SECRET=SECRET, ALLOWED_RESOURCE_ARNS="*")(
-        token_event(make_jwt())
-    )
-    assert decision(answer, f"{API}/test/POST/other") == "Allow"
-
-
-NO_LISTS = [" ", "\t", ",", f"{ARN},", f",{ARN}", f"{ARN},,{ARN}", LONG_ARN, f"{ARN},{LONG_ARN}"]
-NO_LISTS += ["GET/api", "* *", "**"]
-NO_LISTS += [f"{API}/prod/GET/a b", f"{ARN} {ARN}", f"{ARN}é", f"{ARN}\udcff"]
-NO_LISTS += ["arn:aws:execute-api:", ARN.replace("execute-api", "lambda"), ARN.upper(), f"x{ARN}"]
-NO_LISTS += [
-    f"={ARN}",
-    f"ad min={ARN}",
-    f'ad"min={ARN}',
-    f"ad\\min={ARN}",
-    f"é={ARN}",
-    f"a=b={ARN}",
-    f"a,b={ARN}",
-]
-NO_LISTS += ["admin=", "admin", "admin=GET/api", f"admin={LONG_ARN}", f"{ARN},admin={ARN}é"]
-
-
-@pytest.mark.parametrize("script", ANY_KIND)
-@pytest.mark.parametrize("value", NO_LISTS)
-def test_malformed_list_stops_the_function_with_its_name_and_not_its_value(
-    deploy: Deploy, script: str, value: str
-) -> None:
-    with pytest.raises(ValueError, match="^ALLOWED_RESOURCE_ARNS must list method ARNs") as caught:
-        deploy(script, **ALL | {"USER_CREDENTIALS_TABLE_NAME": "", "ALLOWED_RESOURCE_ARNS": value})
-    assert API not in str(caught.value)
-
-
-def test_list_of_scopes_stops_the_google_authorizer_whose_tokens_have_none(deploy: Deploy) -> None:
-    with pytest.raises(ValueError, match="^ALLOWED_RESOURCE_ARNS must"):
-        deploy(
-            "jwt_auth_token_google",
-            GOOGLE_CLIENT_ID=CLIENT_ID,
-            ALLOWED_RESOURCE_ARNS=f"admin={ARN}",
-        )
-
-
-@pytest.mark.parametrize("script", ANY_KIND)
-def test_entry_may_have_512_characters(deploy: Deploy, script: str) -> None:
-    deploy(
-        script,
-        JWT_SECRET=SECRET,
-        GOOGLE_CLIENT_ID=CLIENT_ID,
-        ALLOWED_RESOURCE_ARNS=f"{LONG_ARN[:-1]},{ARN}",
-    )
-
-
-# Rights per user.
-
-RIGHTS = (
-    f"{ARN}, admin={API}/prod/*/admin/*,read={API}/prod/GET/reports, read={API}/prod/GET/admin/log"
-)
-ROUTES = [
-    f"{API}/prod/{route}" for route in ("GET/api", "POST/admin/x", "GET/reports", "GET/admin/log")
-]
+@pytest.mark.parametrize(("name", "variable"), OPTIONAL)
+def test_empty_variable_means_not_set(deploy: Deploy, name: str, variable: str) -> None:
+    with_empty = deploy(name, **REQUIRED, **{variable: ""}).module
+    without = deploy(name, **REQUIRED).module
+    for constant in environment(name) - {"AWS_LAMBDA_LOG_LEVEL", "GOOGLE_CLIENT_ID"}:
+        assert vars(with_empty)[constant] == vars(without)[constant]
 
 
 @pytest.mark.parametrize(
-    ("scope", "allowed"),
+    ("name", "variable"), [each for each in VARIABLES if each[1] != "AWS_LAMBDA_LOG_LEVEL"]
+)
+def test_variable_of_spaces_stops_the_function(deploy: Deploy, name: str, variable: str) -> None:
+    with pytest.raises(ValueError, match=f"^{variable} contains only spaces. Set a value"):
+        deploy(name, **REQUIRED | {variable: "  "})
+
+
+@pytest.mark.parametrize("table", ["ab", "my users", "users!", "x" * 256, "arn:aws:dynamodb"])
+@pytest.mark.parametrize("name", AUTHORIZERS)
+def test_malformed_table_name_stops_the_function(deploy: Deploy, name: str, table: str) -> None:
+    with pytest.raises(ValueError, match="^USER_CREDENTIALS_TABLE_NAME is not the name"):
+        deploy(name, **REQUIRED, **AWS, USER_CREDENTIALS_TABLE_NAME=table)
+
+
+@pytest.mark.parametrize(
+    "table", ["tab", "x" * 255, "a.b-c_D9", "arn:aws:dynamodb:eu-west-1:123456789012:table/users"]
+)
+def test_table_may_be_a_name_or_an_arn(deploy: Deploy, table: str) -> None:
+    deploy("jwt_auth_token", **REQUIRED, **AWS, USER_CREDENTIALS_TABLE_NAME=table)
+
+
+# The log.
+
+
+@pytest.mark.parametrize(
+    ("token", "line"),
     [
-        (..., "Y..."),
-        ("admin", "YY.Y"),
-        ("read", "Y.YY"),
-        ("read other admin", "YYYY"),
-        ("other", "Y..."),
-        ("administrator", "Y..."),
-        ("Admin", "Y..."),
-        ("xadmin admin2 ad min", "Y..."),
-        ("*", "Y..."),
-        ("admin=*", "Y..."),
+        (make_jwt(user_id="new\nline"), "admitted: 'new\\nline'"),
+        ("", "refused: no token"),
+        ("junk", "refused: not a JWT"),
+        ("e30.e30.e30", "refused: InvalidAlgorithmError"),
+        (make_jwt("another-secret-of-32-bytes-or-more!"), "refused: InvalidSignatureError"),
+        (make_jwt(exp=1), "refused: ExpiredSignatureError"),
+        (make_jwt(exp=...), "refused: no exp claim"),
+        (make_jwt(user_id=...), "refused: no user_id claim"),
+        (make_jwt(user_id=7), "refused: invalid user_id claim"),
+        (make_jwt(scope=7), "refused: invalid scope claim"),
     ],
 )
-def test_token_gets_the_union_of_the_entries_for_all_and_for_its_scopes(
-    deploy: Deploy, scope: Any, allowed: str
+def test_each_decision_is_one_log_line(
+    authorize: Function, caplog: Log, token: str, line: str
 ) -> None:
-    authorize = deploy("jwt_auth_token", JWT_SECRET=SECRET, ALLOWED_RESOURCE_ARNS=RIGHTS)
-    answer = authorize(token_event(make_jwt(scope=scope)))
-    assert [decision(answer, arn) for arn in ROUTES] == [
-        "Allow" if mark == "Y" else "Deny" for mark in allowed
-    ]
-    assert answer["context"]["scope"] == ("" if scope is ... else scope)
+    outcome(authorize, token_event(token))
+    assert caplog.record_tuples == [("jwt_auth_token", logging.INFO, line)]
 
 
-def test_token_that_no_entry_is_for_is_denied_the_whole_stage_and_told_nothing_else(
-    deploy: Deploy, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    authorize = deploy("jwt_auth_token", JWT_SECRET=SECRET, ALLOWED_RESOURCE_ARNS="admin=*")
-    answer = authorize(token_event(make_jwt(scope="read")))
-    (statement,) = answer["policyDocument"]["Statement"]
-    assert (statement["Effect"], statement["Resource"]) == ("Deny", f"{API}/prod/*")
-    assert caplog.messages == ["denied by ALLOWED_RESOURCE_ARNS: 'testuser'"]
-
-
-# Whatever comes, and the log.
-
-
-@given(
-    header=st.one_of(st.binary(max_size=60), st.just(b'{"alg":"HS256","typ":"JWT"}')),
-    payload=st.one_of(
-        st.binary(max_size=60), st.from_regex(rb'\{"exp":[0-9e+]{1,12},"user_id":"[ -~]{0,9}"\}')
-    ),
-    signed=st.booleans(),
-)
-@settings(max_examples=300)
-def test_no_header_or_claims_make_anything_but_a_policy_or_unauthorized(
-    authorize: Function, header: bytes, payload: bytes, signed: bool
-) -> None:
-    key = SECRET.encode() if signed else b"another key of 32 bytes or more"
-    assert not admits(authorize, jws(header, payload, key)) or signed
-
-
-def test_each_decision_is_one_line(authorize: Function, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    authorize(token_event(make_jwt(user_id="new\nline")))
-    for token in (
-        "junk",
-        make_jwt(exp=1),
-        make_jwt("x" * 32),
-        make_jwt(user_id=7),
-        make_jwt(scope=""),
-    ):
-        assert not admits(authorize, token)
+def test_denied_method_is_logged_with_user_scope_and_arn(deploy: Deploy, caplog: Log) -> None:
+    authorize = deploy("jwt_auth_token", JWT_SECRET=SECRET, ALLOWED_RESOURCE_ARNS=f"admin={ARN}")
+    authorize(token_event(make_jwt(user_id="anna", scope="read"), ARN))
     assert caplog.messages == [
-        "admitted: 'new\\nline'",
-        "refused: DecodeError",
-        "refused: ExpiredSignatureError",
-        "refused: InvalidSignatureError",
-        "refused: a claim of the wrong type",
-        "refused: a user_id or a scope that login would not issue",
+        f"denied by ALLOWED_RESOURCE_ARNS: 'anna' with scope 'read' asked for '{ARN}'"
     ]
+
+
+@pytest.mark.parametrize("name", AUTHORIZERS)
+def test_logger_is_the_handlers_own_at_level_info(deploy: Deploy, name: str) -> None:
+    root = logging.getLogger()
+    before = (root.level, list(root.handlers))
+    deploy(name, **REQUIRED)
+    assert logging.getLogger(name).level == logging.INFO
+    assert (root.level, root.handlers) == before
+
+
+@pytest.mark.parametrize("name", AUTHORIZERS)
+def test_log_level_of_the_function_is_respected(aim: Any, caplog: Log, name: str) -> None:
+    """Lambda sets the variable, and the root logger to the level (here: WARNING)."""
+    target: Target = aim(name, AWS_LAMBDA_LOG_LEVEL="WARN")
+    target.call(target.token())
+    assert logging.getLogger(name).level == logging.NOTSET
+    assert caplog.messages == []

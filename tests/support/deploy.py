@@ -1,4 +1,4 @@
-"""Handlers as functions: deployed under an environment, called with an event, and heard in all that they say."""
+"""Handlers as functions: deployed with an environment, and called with an event."""
 
 import contextlib
 import json
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from support.files import ROOT
+from support.secrets_watch import WATCH
 
 SECRET = "s3cr3t-that-signs-tokens-0123456789abcdef"
 PREVIOUS = "s3cr3t-of-last-month-fedcba9876543210abcd"
@@ -19,8 +20,9 @@ CLIENT_ID = "123456789012-abcdef.apps.googleusercontent.com"
 API = "arn:aws:execute-api:eu-west-1:123456789012:abcdef1234"
 ARN = f"{API}/prod/GET/api"
 CONNECT_ARN = f"{API}/prod/$connect"
+REQUIRED = {"JWT_SECRET": SECRET, "GOOGLE_CLIENT_ID": CLIENT_ID}  # settings of the authorizers
 
-# What pytest and the coverage of subprocesses need; everything else is what the test gives.
+# What pytest and the coverage of subprocesses need. The test gives everything else.
 KEPT = {
     "PATH",
     "HOME",
@@ -33,65 +35,41 @@ KEPT = {
 }
 
 
-class Watch(logging.Handler):
-    """Collects what handlers log, answer and raise in a whole test run, and what must never be in it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[tuple[str, str]] = []  # (who, text)
-        self.secrets: set[str] = set()
-
-    def hears(self, who: str, text: str) -> None:
-        self.said.append((who, text))
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.hears(record.name, self.format(record))  # with the traceback that it would print
-
-    def guards(self, *secrets: str) -> None:
-        """Note texts that are secret; of a token, the payload and the signature."""
-        for secret in secrets:
-            parts = secret.removeprefix("Bearer ").split(".")
-            self.secrets.update(
-                part
-                for part in (parts[1:] if len(parts) == 3 else [secret])
-                if len(set(part)) >= 10
-            )
-
-
-WATCH = Watch()
-
-
-@contextlib.contextmanager
-def heard(who: str) -> Iterator[None]:
-    """Tell the watch of an exception, and of those that Python would print above it."""
-    try:
-        yield
-    except Exception as error:
-        WATCH.hears(
-            who,
-            f"{error!r} {error.__cause__!r} {None if error.__suppress_context__ else error.__context__!r}",
-        )
-        raise
-
-
 class Function:
-    """A deployed handler: called with an event, it answers what API Gateway would get, as JSON in UTF-8."""
+    """A deployed handler. Its response is what API Gateway gets, as JSON in UTF-8."""
 
     def __init__(self, module: ModuleType) -> None:
         self.module = module
 
     def __call__(self, event: Any) -> Any:
-        with heard(self.module.__name__):
-            answer = self.module.lambda_handler(json.loads(json.dumps(event)), None)
-            sent = json.loads(json.dumps(answer, ensure_ascii=False).encode())
-        WATCH.hears(
-            self.module.__name__, json.dumps(without_issued_token(sent), ensure_ascii=False)
-        )
+        name = self.module.__name__
+        with heard(name):
+            response = self.module.lambda_handler(json.loads(json.dumps(event)), None)
+            sent = json.loads(json.dumps(response, ensure_ascii=False).encode())
+        WATCH.hears(name, json.dumps(without_issued_token(sent), ensure_ascii=False))
         return sent
 
 
+Deploy = Callable[..., Function]  # script, then its environment by keyword
+
+
+def deployed(monkeypatch: pytest.MonkeyPatch, script: str, **environment: str) -> Function:
+    """Import a handler's file anew, with the given environment and nothing else."""
+    for name in set(os.environ) - KEPT:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    WATCH.guards(environment.get("JWT_SECRET", ""), environment.get("JWT_SECRET_PREVIOUS", ""))
+    for name in (script, "botocore"):
+        logging.getLogger(name).setLevel(logging.NOTSET)  # as in a new process
+    module = ModuleType(script)
+    with heard(script):
+        SourceFileLoader(script, str(ROOT / f"{script}.py")).exec_module(module)
+    return Function(module)
+
+
 def outcome(function: Function, event: Any) -> Any:
-    """Return an authorizer's answer, or None for a 401."""
+    """Return an authorizer's policy, or None for a 401."""
     try:
         return function(event)
     except Exception as error:
@@ -100,27 +78,23 @@ def outcome(function: Function, event: Any) -> Any:
         return None
 
 
-Deploy = Callable[..., Function]  # script, then its environment by keyword
+@contextlib.contextmanager
+def heard(who: str) -> Iterator[None]:
+    """Let the watch hear an exception, and those that Python would print above it."""
+    try:
+        yield
+    except Exception as error:
+        printed = [error, error.__cause__]
+        if not error.__suppress_context__:
+            printed.append(error.__context__)
+        WATCH.hears(who, " ".join(map(repr, printed)))
+        raise
 
 
-def deployed(monkeypatch: pytest.MonkeyPatch, script: str, **environment: str) -> Function:
-    """Import a handler's file fresh, under the given environment and nothing else."""
-    for name in set(os.environ) - KEPT:
-        monkeypatch.delenv(name)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    WATCH.guards(environment.get("JWT_SECRET", ""), environment.get("JWT_SECRET_PREVIOUS", ""))
-    loader = SourceFileLoader(script, str(ROOT / f"{script}.py"))
-    module = ModuleType(script)
-    with heard(script):
-        loader.exec_module(module)
-    return Function(module)
-
-
-def without_issued_token(answer: Any) -> Any:
-    """Return an answer less the token that a good login is there to hand out."""
-    if isinstance(answer, dict) and answer.get("statusCode") == 200:
-        body = json.loads(answer["body"])
+def without_issued_token(response: Any) -> Any:
+    """Return a response without the token that a successful login is there to issue."""
+    if isinstance(response, dict) and response.get("statusCode") == 200:
+        body = json.loads(response["body"])
         WATCH.guards(body.pop("token", ""))
-        return {**answer, "body": json.dumps(body)}
-    return answer
+        return response | {"body": json.dumps(body)}
+    return response

@@ -1,4 +1,4 @@
-"""The events that API Gateway sends: built by hand, and as AWS documents them."""
+"""The events that API Gateway sends: built here, and as AWS documents them."""
 
 import json
 from collections.abc import Callable
@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from support.deploy import ARN, CONNECT_ARN, WATCH
+from support.deploy import ARN, CONNECT_ARN
+from support.secrets_watch import WATCH
 
 EVENTS = Path(__file__).parent.parent / "events"
 
@@ -20,31 +21,26 @@ def token_event(token: Any, method_arn: str = ARN) -> dict[str, Any]:
 
 def request_event(token: Any, method_arn: str = ARN) -> dict[str, Any]:
     """Return the event of a REST API's REQUEST authorizer."""
-    several = {"Host": ["api.example.com"], "Authorization": [token]}
-    single = {name: values[-1] for name, values in several.items()}
-    event = {
+    return {
         "type": "REQUEST",
         "methodArn": method_arn,
-        "headers": single,
-        "multiValueHeaders": several,
+        "headers": {"Host": "api.example.com", "Authorization": token},
+        "multiValueHeaders": {"Host": ["api.example.com"], "Authorization": [token]},
+        "queryStringParameters": None,
+        "requestContext": {"stage": "prod"},
     }
-    return event | {"queryStringParameters": None, "requestContext": {"stage": "prod"}}
 
 
 def http_event(version: str, token: Any, route_arn: str = ARN) -> dict[str, Any]:
-    """Return the event of an HTTP API's authorizer, of payload version 1.0 or 2.0."""
+    """Return the event of an HTTP API's authorizer, with payload version 1.0 or 2.0."""
     event = {
         "version": version,
         "type": "REQUEST",
         "headers": {"host": "api.example.com", "authorization": token},
     }
-    if version == "1.0":
-        return event | {
-            "methodArn": route_arn,
-            "identitySource": token,
-            "authorizationToken": token,
-        }
-    return event | {"routeArn": route_arn, "identitySource": [token]}
+    if version == "2.0":
+        return event | {"routeArn": route_arn, "identitySource": [token]}
+    return event | {"methodArn": route_arn, "identitySource": token, "authorizationToken": token}
 
 
 KINDS: dict[str, Callable[[Any, str], dict[str, Any]]] = {
@@ -57,14 +53,12 @@ KINDS: dict[str, Callable[[Any, str], dict[str, Any]]] = {
 
 def connect_event(headers: Any = None, query: Any = None) -> dict[str, Any]:
     """Return the event of a WebSocket API's $connect authorizer."""
-    event = {
+    return {
         "type": "REQUEST",
         "methodArn": CONNECT_ARN,
         "headers": headers,
         "queryStringParameters": query,
-    }
-    return event | {
-        "requestContext": {"routeKey": "$connect", "eventType": "CONNECT", "stage": "prod"}
+        "requestContext": {"routeKey": "$connect", "eventType": "CONNECT", "stage": "prod"},
     }
 
 
@@ -81,7 +75,7 @@ def proxy_event(body: Any, **changes: Any) -> dict[str, Any]:
 
 
 def documented(name: str, token: str = "") -> Any:
-    """Return an event with every field that AWS documents, with a token in the places for it."""
+    """Return an event with every field that AWS documents, and a token in the places for it."""
     sample = json.loads((EVENTS / f"{name}.json").read_text().replace("{token}", token))
     assert sample["documentation"].startswith("https://docs.aws.amazon.com/")
     return sample["event"]

@@ -1,4 +1,4 @@
-"""A stand-in for Google: keys, and a server on loopback that hands out their certificates."""
+"""Google's certificate endpoint on loopback, and the keys of its certificates."""
 
 import contextlib
 import functools
@@ -16,60 +16,53 @@ from support.http_server import QuietHandler, listening
 
 @functools.cache
 def private_key(kid: str) -> rsa.RSAPrivateKey:
-    """Return the private key of a key id, the same one in the whole run."""
+    """Return the private key of a key ID, the same one in the whole run."""
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 @functools.cache
 def certificate(kid: str) -> str:
-    """Return the self-signed certificate of a key id, in PEM."""
-    name = x509.Name(
-        [
-            x509.NameAttribute(
-                x509.NameOID.COMMON_NAME, "federated-signon.system.gserviceaccount.com"
-            )
-        ]
-    )
-    today = datetime.now(UTC)
+    """Return the self-signed certificate of a key ID, in PEM."""
+    key = private_key(kid)
+    now = datetime.now(UTC)
+    owner = "federated-signon.system.gserviceaccount.com"
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, owner)])
     builder = x509.CertificateBuilder(
-        name, name, private_key(kid).public_key(), x509.random_serial_number()
+        issuer_name=name,
+        subject_name=name,
+        public_key=key.public_key(),
+        serial_number=x509.random_serial_number(),
+        not_valid_before=now - timedelta(days=1),
+        not_valid_after=now + timedelta(days=14),
     )
-    builder = builder.not_valid_before(today - timedelta(days=1)).not_valid_after(
-        today + timedelta(days=14)
-    )
-    return (
-        builder.sign(private_key(kid), hashes.SHA256())
-        .public_bytes(serialization.Encoding.PEM)
-        .decode()
-    )
+    signed = builder.sign(key, hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.PEM).decode()
 
 
 def rs256(kid: str, signed: bytes) -> bytes:
-    """Return the signature of a key id (RFC 7518 §3.3)."""
+    """Return the signature of a key ID (RFC 7518 §3.3)."""
     return private_key(kid).sign(signed, padding.PKCS1v15(), hashes.SHA256())
 
 
 @dataclass
 class Endpoint:
-    """Google's certificate endpoint: what it answers next, and how often it was asked."""
+    """What the endpoint responds next, and how often it was asked."""
 
     url: str = ""
     status: int = 200
-    headers: dict[str, str] = field(
-        default_factory=lambda: {"Cache-Control": "public, max-age=3600"}
-    )
+    headers: dict[str, str] = field(default_factory=lambda: {"Cache-Control": "max-age=3600"})
     body: str = ""
-    down: bool = False  # hangs up without a word
+    down: bool = False  # hangs up without a response
     fetches: int = 0
 
     def publishes(self, *kids: str) -> None:
-        """Answer with the certificates of these key ids."""
+        """Respond with the certificates of these key IDs."""
         self.body = json.dumps({kid: certificate(kid) for kid in kids})
 
 
 @contextlib.contextmanager
 def serving(*kids: str) -> Iterator[Endpoint]:
-    """Serve the certificates of these key ids on a free port of loopback."""
+    """Serve the certificates of these key IDs on a free port of loopback."""
     endpoint = Endpoint()
     endpoint.publishes(*kids)
 

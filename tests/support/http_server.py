@@ -7,12 +7,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class QuietHandler(BaseHTTPRequestHandler):
-    """Answers requests, and says nothing about them."""
+    """Responds to requests without logging them."""
 
-    over: threading.Event  # set when the server ends: what hangs waits for that
+    over: threading.Event  # set when the server ends: a handler that hangs waits for it
 
     def reply(self, status: int, body: bytes, **headers: str) -> None:
-        """Send an answer; a _ in a header's name stands for -."""
+        """Send a response. An underscore in a header's name stands for a hyphen."""
         self.send_response(status)
         for name, value in (headers | {"Content_Length": str(len(body))}).items():
             self.send_header(name.replace("_", "-"), value)
