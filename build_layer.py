@@ -28,6 +28,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -201,7 +202,7 @@ def pip_install(python: str, *arguments: str) -> None:
 
 
 def run_pip(
-    python: str, *arguments: str, environment: dict[str, str] | None = None
+    python: str, *arguments: str, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run pip, which can't ask anything, and return what it printed."""
     return subprocess.run(
@@ -229,7 +230,8 @@ def pip_environment(python: str) -> dict[str, str]:
 
 def pip_settings(python: str) -> dict[str, str]:
     """Return the user's settings of pip, from its files and its environment variables."""
-    pip = run_pip(python, "config", "list")
+    # With `user = true`, pip would list the settings in the user's file only.
+    pip = run_pip(python, "config", "list", environment=os.environ | {"PIP_USER": "0"})
     if pip.returncode:
         raise BuildError(last_error(pip.stderr))
     settings = {}

@@ -1,7 +1,7 @@
 """Deploys the whole kit to the emulator: both templates, and two users."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from demo import DemoError
@@ -9,37 +9,40 @@ from demo.emulator import Stack, aws, create_user, deploy, physical_ids
 
 PASSWORD = "password123"
 METHODS = "arn:aws:execute-api:us-east-1:000000000000:*/prod/GET"
-# Every user may call the first two. The third one is for users with the scope admin.
-ALLOWED = [f"{METHODS}/api", f"{METHODS}/api/other", f"admin={METHODS}/api/admin"]
+# Every user may call the first three. The last one is for users with the scope admin.
+ALLOWED = [
+    f"{METHODS}/api",
+    f"{METHODS}/api/other",
+    f"{METHODS}/google",
+    f"admin={METHODS}/api/admin",
+]
 
 
 def deploy_kit(endpoint: str, parameters: dict[str, str]) -> tuple[Stack, Stack]:
-    """Deploy both templates with testuser, and template.yaml also with ada, who is an admin."""
+    """Deploy both templates, each with testuser and with ada, who has the scope admin."""
     table = parameters.get("UserTableName", "user_credentials")
     with ThreadPoolExecutor() as pool:
         rest = deploy(endpoint, **with_list(parameters))
-        jobs = [
-            pool.submit(require_start, rest),
-            pool.submit(create_user, endpoint, "testuser", PASSWORD, table=table),
-            pool.submit(create_user, endpoint, "ada", PASSWORD, "--scope", "admin", table=table),
-        ]
-        http = deploy(endpoint, "template_http.yaml", "access-control-http")
-        jobs += [
-            pool.submit(require_start, http),
-            pool.submit(create_user, endpoint, "testuser", PASSWORD, table="user_credentials_http"),
-        ]
+        jobs = [pool.submit(require_start, rest), *create_users(pool, endpoint, table)]
+        http = deploy(endpoint, "template_http.yaml", "access-control-http", McpServer="true")
+        jobs.append(pool.submit(require_start, http))
+        jobs += create_users(pool, endpoint, "user_credentials_http")
     for job in jobs:
         job.result()
     return rest, http
 
 
+def create_users(pool: ThreadPoolExecutor, endpoint: str, table: str) -> list[Future[None]]:
+    """Start to create the users of a table."""
+    return [
+        pool.submit(create_user, endpoint, "testuser", PASSWORD, table=table),
+        pool.submit(create_user, endpoint, "ada", PASSWORD, "--scope", "admin", table=table),
+    ]
+
+
 def with_list(parameters: dict[str, str]) -> dict[str, str]:
     """Return parameters with the list of what users may call, unless it is among them."""
-    allowed = ALLOWED
-    if parameters.get("GoogleClientId"):
-        # Google's authorizer has no scopes, and doesn't start if it finds one in the list.
-        allowed = [*ALLOWED[:2], f"{METHODS}/google"]
-    return {"AllowedResourceArns": ",".join(allowed)} | parameters
+    return {"AllowedResourceArns": ",".join(ALLOWED)} | parameters
 
 
 def require_start(stack: Stack) -> None:

@@ -26,7 +26,7 @@ curl -d '{wrong}' $URL/auth
 curl $URL/api
 curl -H "Authorization: Bearer $TOKEN" $URL/api
 
-# A route for the scope admin, which testuser doesn't have (403) and ada has ({admin})
+# A route for the scope admin, which testuser doesn't have (403) and ada has (200)
 curl -H "Authorization: Bearer $TOKEN" $URL/api/admin
 curl -H "Authorization: Bearer $ADA" $URL/api/admin
 
@@ -78,7 +78,6 @@ def commands(endpoint: str, rest: Stack, http: Stack, parameters: dict[str, str]
         testuser=TESTUSER,
         ada=ADA,
         wrong=WRONG,
-        admin=403 if parameters.get("GoogleClientId") else 200,
         environment=" \\\n".join(f"{name}={value}" for name, value in environment.items()),
         python=shlex.quote(sys.executable),
     )

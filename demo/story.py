@@ -2,13 +2,14 @@
 
 import json
 import time
+from typing import Any
 
 import jwt
 from websockets.sync.client import connect
 
 from demo.emulator import Stack, authorizer_runs, create_user, deploy, physical_ids
 from demo.kit import ALLOWED, METHODS, PASSWORD, deploy_kit, invoke, with_list
-from demo.transcript import BOLD, Transcript, Variable
+from demo.transcript import BOLD, Transcript, Variable, curl
 
 TESTUSER = json.dumps({"user_id": "testuser", "password": PASSWORD})
 WRONG = json.dumps({"user_id": "testuser", "password": "wrong"})
@@ -85,7 +86,7 @@ def websocket(show: Transcript, stack: Stack, token: Variable) -> None:
 
 
 def http_api(show: Transcript, stack: Stack) -> None:
-    """Show the same with the other template."""
+    """Show the same with the other template, and the MCP server that it can have."""
     show.chapter("An HTTP API, with the same functions")
     url = show.define("HTTP_URL", stack.api)
     token = show.log_in("It has its own users and its own tokens", 200, url, TESTUSER, "HTTP_TOKEN")
@@ -95,9 +96,49 @@ def http_api(show: Transcript, stack: Stack) -> None:
     show.get("Another route, with the cached policy", 200, url, "/api/other", token)
     runs = authorizer_runs(stack) - runs
     show.step("How often API Gateway invoked the authorizer for it", 0, runs)
-    show.preflight(
-        "A page of another origin may call it (CORS)", 204, url, "/api", "https://a.example"
-    )
+    origin = "https://a.example"
+    show.preflight("A page of another origin may call it (CORS)", 204, url, "/api", origin)
+    mcp(show, url, token)
+
+
+def mcp(show: Transcript, url: Variable, token: Variable) -> None:
+    """Show that an AI agent gets the tools that the scopes of its user allow."""
+    show.chapter("An MCP server for AI agents (McpServer=true)")
+    tools = {"method": "tools/list"}
+    hello = {"name": "admin", "arguments": {"message": "hello"}}
+    announce = {"method": "tools/call", "params": hello}
+    ask_mcp(show, "The tools of testuser", "time", url, token, tools)
+    ada = show.log_in("ada has the scope admin", 200, url, ADA, "HTTP_ADA")
+    ask_mcp(show, "So ada has one more tool", "time, admin", url, ada, tools)
+    ask_mcp(show, "ada may call it", "ada announces: hello", url, ada, announce)
+    ask_mcp(show, "testuser may not", "Unknown tool: 'admin'", url, token, announce)
+
+
+def ask_mcp(
+    show: Transcript,
+    title: str,
+    expected: str,
+    url: Variable,
+    token: Variable,
+    message: dict[str, Any],
+) -> None:
+    """Send a message to the MCP server, and show what its response says."""
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, **message})
+    headers = {"Authorization": f"Bearer {token.value}"}
+    response = show.session.post(f"{url.value}/mcp", data=body, headers=headers)
+    authorization = f'-H "Authorization: Bearer ${token.name}"'
+    command = curl(authorization, f"-d '{body}'", f"${url.name}/mcp")
+    show.step(title, expected, gist(response.json()), command, response.text)
+
+
+def gist(response: dict[str, Any]) -> str:
+    """Return what a response of the MCP server says: names of tools, a text, or an error."""
+    if "result" not in response:
+        return str(response.get("error", response).get("message"))
+    result = response["result"]
+    if "tools" in result:
+        return ", ".join(tool["name"] for tool in result["tools"])
+    return str(result["content"][0]["text"])
 
 
 def revoking(show: Transcript, endpoint: str, token: Variable) -> None:
@@ -108,7 +149,8 @@ def revoking(show: Transcript, endpoint: str, token: Variable) -> None:
     url = show.define("URL", stack.api)
     table = show.define("TABLE", TABLE)
     show.get("The token is still valid", 200, url, "/api", token)
-    show.say(f"\n$ python create_password.py --user-id testuser --table ${table.name} --log-out")
-    create_user(endpoint, "testuser", "", "--log-out", table=table.value)
+    command = f"create_password.py --user-id testuser --table ${table.name} --revoke-tokens"
+    show.say(f"\n$ python {command}")
+    create_user(endpoint, "testuser", "", "--revoke-tokens", table=table.value)
     show.get("Now it is revoked", 401, url, "/api", token)
     show.say("With ReauthorizeEvery=300, it could have been accepted for another 300 seconds.")
