@@ -140,7 +140,7 @@ def test_layer_has_the_same_bytes_whatever_the_environment_is(
         {"PIP_REQUIRE_VIRTUALENV": "1"},
         {"PIP_PLATFORM": "win_amd64"},
         {"PIP_DRY_RUN": "1"},
-        {"PIP_CONFIG_FILE": "pip.conf"},
+        {"HOME": "."},
     ],
     ids=lambda setting: str(next(iter(setting))),
 )
@@ -148,7 +148,8 @@ def test_layer_does_not_depend_on_the_users_settings_of_pip(
     small: Path, tmp_path: Path, offline: dict[str, str], setting: dict[str, str]
 ) -> None:
     configuration = "[install]\nuser = true\nprefix = elsewhere\nplatform = win_amd64\n"
-    (tmp_path / "pip.conf").write_text(configuration)
+    (tmp_path / ".pip").mkdir()
+    (tmp_path / ".pip" / "pip.conf").write_text(configuration)
     wanted = "pure==1.0\nnative==1.0\n"
     other = built(tmp_path, wanted, "--arch", OTHER, env=offline | setting)
     assert other.read_bytes() == small.read_bytes()

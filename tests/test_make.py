@@ -114,8 +114,10 @@ def set_up(folder: Path, *requirements: str, **settings: str) -> subprocess.Comp
 
 
 def test_environment_is_made_whatever_the_users_settings_of_pip_are(tmp_path: Path) -> None:
-    (tmp_path / "pip.conf").write_text("[install]\nuser = true\ntarget = elsewhere\n")
-    settings = {"PIP_CONFIG_FILE": "pip.conf", "PIP_USER": "1", "PIP_PREFIX": "elsewhere"}
+    (tmp_path / ".pip").mkdir()
+    configuration = "[install]\nuser = true\ntarget = elsewhere\n"
+    (tmp_path / ".pip" / "pip.conf").write_text(configuration)
+    settings = {"HOME": ".", "PIP_USER": "1", "PIP_PREFIX": "elsewhere"}
     done = set_up(tmp_path, "pure==1.0", **settings)
     assert (done.returncode, done.stderr) == (0, "")
     subprocess.run([tmp_path / ".venv/bin/python", "-c", "import pure"], check=True)
