@@ -6,19 +6,18 @@ BIN = .venv/bin
 PORT = 0
 ARCH = arm64
 PYTHON = 3.14
-STACK = jwt-kit
+STACK =
 TEMPLATE = template.yaml
 REQUESTS = 2400
 
-# The variables for the command line. make accepts any other one without a word: a misspelled one,
-# or what comes after the first space of a PARAMETERS= without quotes.
-VARIABLES = ARCH ARGS BUCKET CONTAINER_ENGINE PARAMETERS PORT PYTHON PYTHON3 PYTHONS REQUESTS \
+# The options, which are variables of make. make accepts any other one without a word: a misspelled
+# one, or what comes after the first space of a PARAMETERS= without quotes.
+OPTIONS = ARCH ARGS BUCKET CONTAINER_ENGINE PARAMETERS PORT PYTHON PYTHON3 PYTHONS REQUESTS \
   SCRIPT STACK TEMPLATE
-space := $(subst ,, )
-given := $(subst \$(space),,$(MAKEOVERRIDES))
-unknown := $(filter-out $(VARIABLES),$(foreach word,$(given),$(firstword $(subst =, ,$(word)))))
-ifneq ($(unknown),)
-$(error There is no option $(firstword $(unknown))=, only $(addsuffix =,$(VARIABLES)). \
+GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+UNKNOWN = $(filter-out $(OPTIONS),$(GIVEN))
+ifneq ($(UNKNOWN),)
+$(error There is no option $(firstword $(UNKNOWN))=, only $(addsuffix =,$(OPTIONS)). \
   For several parameters, write quotes: PARAMETERS="A=1 B=2")
 endif
 
@@ -78,29 +77,8 @@ layer: python  ## build layers/*.zip for Lambda|ARCH=arm64 PYTHON=3.14 CONTAINER
 release: python  ## build dist/: layers for all architectures and Pythons, scripts, checksums|PYTHONS="3.13 3.14"
 	@$(PYTHON3) -m tools.release $(PYTHONS)
 
-# Copies are packaged, with one mode whatever the umask of the checkout was: on Lambda, somebody else reads them.
-deploy:  ## deploy to AWS with the AWS CLI|BUCKET= TEMPLATE= STACK= ARCH= PYTHON= PARAMETERS=
-	@command -v aws >/dev/null || { echo "make deploy needs the AWS CLI: https://aws.amazon.com/cli" >&2; exit 2; }
-	@test -n "$(BUCKET)" || { echo "make deploy needs an S3 bucket for the upload: make deploy BUCKET=your-bucket" >&2; exit 2; }
-	@test -f "$(TEMPLATE)" || { echo "make deploy: TEMPLATE is template.yaml or template_http.yaml, not $(TEMPLATE)." >&2; exit 2; }
-	@case " $$PARAMETERS" in *" Architecture="* | *" PythonRuntime="*) \
-	  echo "make deploy takes architecture and Python as ARCH= and PYTHON=, for the layers have to fit them." >&2; exit 2 ;; esac
-	@set -f; for word in $$PARAMETERS; do \
-	  sed -n '/^Parameters:/,/^Conditions:/p' $(TEMPLATE) | grep -q "^  $${word%%=*}:" && \
-	  case "$$word" in *=[\"\']*) false ;; *=*) ;; *) false ;; esac || \
-	  { echo "make deploy: PARAMETERS is Name=value for parameters of $(TEMPLATE), with no blank in a value and no quotes around it." >&2; exit 2; }; \
-	done
-	@for layer in $$(sed -n 's/^ *ContentUri: //p' $(TEMPLATE)); do \
-	  $(PYTHON3) build_layer.py check $$layer --arch $(ARCH) --python $(PYTHON) || exit 2; \
-	done
-	@rm -rf packaged && mkdir -p packaged/layers
-	@for file in $(TEMPLATE) $$(sed -n 's/^ *Co[a-z]*Uri: //p' $(TEMPLATE)); do install -m 644 $$file packaged/$$file || exit 2; done
-	cd packaged && aws cloudformation package --template-file $(TEMPLATE) --s3-bucket $(BUCKET) --output-template-file deploy.yaml
-	@set -f; aws cloudformation deploy --template-file packaged/deploy.yaml --stack-name $(STACK) --no-fail-on-empty-changeset \
-	  --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND \
-	  --parameter-overrides Architecture=$(ARCH) PythonRuntime=python$(PYTHON) $$PARAMETERS
-	@aws cloudformation describe-stacks --stack-name $(STACK) --output text \
-	  --query 'Stacks[0].Outputs[].[OutputKey, OutputValue]'
+deploy: python  ## deploy to AWS with the AWS CLI|BUCKET= TEMPLATE= STACK= ARCH= PYTHON= PARAMETERS=
+	@$(PYTHON3) -m tools.deploy "$(BUCKET)" "$(TEMPLATE)" "$(STACK)" "$(ARCH)" "$(PYTHON)"
 
 clean:  ## remove what the other targets made
 	rm -rf .venv .venv-* .dynamodb-local .demo layers packaged dist
