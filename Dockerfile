@@ -13,7 +13,8 @@ ARG LAMBDA_ARCH
 WORKDIR /home
 # The bracket makes it a pattern, which may match nothing. Then build_layer.py says what to copy.
 COPY build_layer.py requirements.tx[t] ./
-RUN python3 build_layer.py build requirements.txt python_dependencies.zip ${LAMBDA_ARCH:+--arch "$LAMBDA_ARCH"}
+RUN python3 build_layer.py build requirements.txt python_dependencies.zip \
+    ${LAMBDA_ARCH:+--arch "$LAMBDA_ARCH"}
 # The image's own entrypoint waits for a handler.
 ENTRYPOINT []
 CMD ["python3", "build_layer.py", "check", "python_dependencies.zip"]

