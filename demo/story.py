@@ -105,13 +105,13 @@ def mcp(show: Transcript, url: Variable, token: Variable) -> None:
     """Show that an AI agent gets the tools that the scopes of its user allow."""
     show.chapter("An MCP server for AI agents (McpServer=true)")
     tools = {"method": "tools/list"}
-    hello = {"name": "admin", "arguments": {"message": "hello"}}
+    hello = {"name": "announce", "arguments": {"message": "hello"}}
     announce = {"method": "tools/call", "params": hello}
     ask_mcp(show, "The tools of testuser", "time", url, token, tools)
     ada = show.log_in("ada has the scope admin", 200, url, ADA, "HTTP_ADA")
-    ask_mcp(show, "So ada has one more tool", "time, admin", url, ada, tools)
+    ask_mcp(show, "So ada has one more tool", "time, announce", url, ada, tools)
     ask_mcp(show, "ada may call it", "ada announces: hello", url, ada, announce)
-    ask_mcp(show, "testuser may not", "Unknown tool: 'admin'", url, token, announce)
+    ask_mcp(show, "testuser may not", "Unknown tool: 'announce'", url, token, announce)
 
 
 def ask_mcp(
