@@ -588,7 +588,7 @@ def test_log_level_of_the_function_is_respected(
     deploy_login: Deploy, caplog: Log, level: str, lines: int
 ) -> None:
     logging.getLogger("jwt_create_token").setLevel(logging.NOTSET)  # an earlier test has set it
-    logging.getLogger().setLevel(level or logging.WARNING)  # as Lambda's runtime does
+    caplog.set_level(level or logging.WARNING)  # of the root logger, as Lambda's runtime does
     deploy_login(AWS_LAMBDA_LOG_LEVEL=level)(request())
     names = [record.name for record in caplog.records]
     assert names.count("jwt_create_token") == lines
