@@ -15,11 +15,7 @@ REQUESTS = 2400
 OPTIONS = ARCH ARGS BUCKET CONTAINER_ENGINE PARAMETERS PORT PYTHON PYTHON3 PYTHONS REQUESTS \
   SCRIPT STACK TEMPLATE
 GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
-<<<<<<< HEAD
 UNKNOWN = $(filter-out $(OPTIONS) AWS_%,$(GIVEN))
-=======
-UNKNOWN = $(filter-out $(OPTIONS),$(GIVEN))
->>>>>>> laptop
 ifneq ($(UNKNOWN),)
 $(error There is no option $(firstword $(UNKNOWN))=, only $(addsuffix =,$(OPTIONS)). \
   For several parameters, write quotes: PARAMETERS="A=1 B=2")
