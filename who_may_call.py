@@ -376,7 +376,7 @@ def with_skips(rests: Iterable[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-# ---- The same in all handlers that have settings ----
+# ---- The same in jwt_auth_token.py ----
 def setting(name: str, default: str = "") -> str:
     """Return an environment variable, or the default if the variable is unset or empty."""
     value = os.environ.get(name) or default
@@ -385,7 +385,6 @@ def setting(name: str, default: str = "") -> str:
     return value
 
 
-# ---- The same in jwt_auth_token.py and jwt_auth_token_google.py ----
 def entries(name: str) -> list[str]:
     """Return the entries of a comma-separated setting, or an empty list if it is unset."""
     value = setting(name)

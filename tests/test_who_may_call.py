@@ -388,8 +388,12 @@ def test_wrong_arguments_are_refused(run: Run, arguments: list[str]) -> None:
         pytest.param(f"{PROD}/GET/api,", id="comma at the end"),
         pytest.param(f"{PROD}/GET/api,{PROD}/get/api", id="verb in small letters"),
         pytest.param(f"{PROD}/GET/users/{{id}}", id="braces"),
+        pytest.param("x" * 100, id="nothing like it"),
+        pytest.param("arn:aws:execute-api:eu-west-1:123456789012:abcdef1234/GET/api/x", id="no stage"),
+        pytest.param(f"{API}/GET/GET/api", id="verb as the stage"),
         pytest.param(f"{PROD}", id="no verb"),
         pytest.param(f'"{PROD}/GET/api"', id="quotes"),
+        pytest.param(f"{PROD}/GET/api?page=1", id="query string"),
         pytest.param(f"={PROD}/GET/api", id="no scope"),
         pytest.param(f"{PROD}/GET/".ljust(513, "x"), id="too long"),
     ],
@@ -400,6 +404,17 @@ def test_list_that_the_authorizer_refuses_is_refused_with_its_words(
     with pytest.raises(ValueError, match="ALLOWED_RESOURCE_ARNS") as refused:
         deploy("jwt_auth_token", JWT_SECRET=SECRET, ALLOWED_RESOURCE_ARNS=listed)
     assert run(listed, "GET /api") == (2, [], f"{refused.value}\n")
+
+
+def test_rules_of_the_list_are_the_authorizers_letter_for_letter() -> None:
+    authorizer = (ROOT / "jwt_auth_token.py").read_text()
+    _, shared = (
+        (ROOT / "who_may_call.py").read_text().split("# ---- The same in jwt_auth_token.py ----\n")
+    )
+    shared, _ = shared.split("# ---- End of the shared code ----\n")
+    functions = re.split(r"^(?=def )", shared.strip(), flags=re.MULTILINE)
+    assert len(functions) == 7  # the first is empty
+    assert not [function for function in functions if function.strip() not in authorizer]
 
 
 def test_script_ends_with_the_status(
