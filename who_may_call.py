@@ -90,12 +90,10 @@ def main(argv: list[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     print_table(listed, routes)
-    warnings = 0
-    for entry in listed:
-        for warning in warnings_about(entry, listed, routes):
-            print(f"Warning: {warning}")
-            warnings += 1
-    return min(warnings, 1)
+    warnings = all_warnings(listed, routes)
+    for warning in warnings:
+        print(f"Warning: {warning}")
+    return int(bool(warnings))
 
 
 def parsed(argv: list[str]) -> argparse.Namespace:
@@ -262,37 +260,56 @@ def request(method_arn: str) -> str:
 # The warnings.
 
 
+def all_warnings(listed: Entries, routes: list[Route]) -> list[str]:
+    """Return a sentence for everything in the list that is probably not what was meant."""
+    warnings = []
+    for entry in listed:
+        warnings += warnings_about(entry, listed, routes)
+    return warnings + front_warnings(listed, routes)
+
+
 def warnings_about(entry: Entry, listed: Entries, routes: list[Route]) -> list[str]:
-    """Return a sentence for everything in an entry that is probably not what was meant."""
+    """Return the warnings about an entry and its scope and path."""
     arn = [entry.arn]
     requests = patterns_of(routes)
     if not shortest(requests, arn):
         return [f"{entry.name} matches none of these routes."]
     if entry.scope and not shortest(requests, arn, outside=arns_for("", listed)):
         return [f"{entry.name} is useless: entries without a scope allow the same requests."]
-    if not shortest([METHOD], [in_segments(entry.arn)]):
-        return []  # An entry such as <stage>/* is meant to match slashes.
-    return wildcard_warnings(entry, listed, routes)
-
-
-def wildcard_warnings(entry: Entry, listed: Entries, routes: list[Route]) -> list[str]:
-    """Return a sentence for everything that an entry allows because wildcards match "/", too."""
-    stage = front(entry.arn)
-    bounded = [in_segments(stage) + entry.arn.removeprefix(stage)]
-    narrow = list(map(in_segments, arns_for(entry.scope, listed)))
+    if not has_all_segments(entry):
+        return []
+    peers = list(map(in_segments, arns_for(entry.scope, listed)))
     warnings = []
     for route in routes:
-        if shortest(route.patterns, bounded) and not shortest(route.patterns, narrow):
+        if shortest(route.patterns, with_front(entry)) and not shortest(route.patterns, peers):
             warnings.append(
                 f'{entry.name} allows {route.name} only because a wildcard matches "/", too.'
             )
-    surplus = shortest(patterns_of(routes), [entry.arn], outside=bounded)
-    if surplus:
-        warnings.append(
-            f"{entry.name} also allows {request(surplus)}, because a wildcard before the verb "
-            "matches a part of the path, too. Name the region, the account ID and the stage."
-        )
     return warnings
+
+
+def front_warnings(listed: Entries, routes: list[Route]) -> list[str]:
+    """Return a warning if a wildcard before the verb of an entry matches a part of the path."""
+    for entry in filter(has_all_segments, listed):
+        extra = shortest(patterns_of(routes), [entry.arn], outside=with_front(entry))
+        if extra:
+            return [
+                f"{entry.name} also allows {request(extra)}, because a wildcard before the verb "
+                "matches a part of the path, too. Name the region, the account ID and the stage "
+                "in every entry."
+            ]
+    return []
+
+
+def has_all_segments(entry: Entry) -> bool:
+    """Tell whether an entry has all segments of a method ARN, unlike for example <stage>/*."""
+    return shortest([METHOD], [in_segments(entry.arn)]) is not None
+
+
+def with_front(entry: Entry) -> list[str]:
+    """Return the pattern of an entry if its wildcards before the verb didn't match "/"."""
+    stage = front(entry.arn)
+    return [in_segments(stage) + entry.arn.removeprefix(stage)]
 
 
 def patterns_of(routes: list[Route]) -> list[str]:

@@ -176,6 +176,7 @@ def test_any_verb_is_each_of_seven(run: Run, route: str) -> None:
         pytest.param("api/*", "GET /api", "no", id="* does not match the slash before it"),
         pytest.param("a*c*e", "GET /abcde", "yes", id="several"),
         pytest.param("a*c*e", "GET /abcd", "no", id="several, and another end"),
+        pytest.param("api**", "GET /api", "yes", id="several, and nothing"),
         pytest.param("api/?", "GET /api/", "no", id="? does not match nothing"),
         pytest.param("api/?", "GET /api/ab", "no", id="? does not match two characters"),
         pytest.param("api?a", "GET /api/a", "yes", id="? matches a slash"),
@@ -328,7 +329,7 @@ def test_wildcard_before_the_verb_that_matches_a_part_of_the_path_is_a_warning(
     (warning,) = warnings(run, listed, "GET /a", "GET /b", "DELETE /{proxy+}")
     found = re.fullmatch(
         r"entry 2 also allows DELETE (/\S+), because a wildcard before the verb matches a part of "
-        r"the path, too\. Name the region, the account ID and the stage\.",
+        r"the path, too\. Name the region, the account ID and the stage in every entry\.",
         warning,
     )
     assert found
