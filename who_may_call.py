@@ -426,7 +426,8 @@ def allowed_resources() -> list[tuple[str, str]]:
 
 def scope_and_arn(entry: str) -> tuple[str, str]:
     """Split <ARN> or <scope>=<ARN>, or raise ValueError if the entry can't match any method."""
-    scope, arn = "", entry
+    scope = ""
+    arn = entry
     if not entry.startswith(("arn:", "*")):
         scope, _, arn = entry.partition("=")
         if not re.fullmatch(r"[^\s\"'\\]+", scope):  # RFC 6749 §3.3
