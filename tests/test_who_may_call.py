@@ -165,6 +165,12 @@ def test_any_verb_is_each_of_seven(run: Run, route: str) -> None:
         assert cell(run, ",".join(rest), route) == "some"
 
 
+def test_default_route_has_every_path(run: Run) -> None:
+    entries = [f"{PROD}/{verb}/" for verb in VERBS]
+    assert cell(run, ",".join(entries), "$default") == "some"
+    assert cell(run, ",".join(entries), "ANY /") == "yes"
+
+
 # Wildcards.
 
 
