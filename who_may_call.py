@@ -53,6 +53,7 @@ GREEDY_VARIABLE = r"\{[^{}\s]+\+\}"  # {proxy+}
 # So {} is one segment of a path, and ?* is a rest of a path.
 STAGE = "arn:{}:execute-api:{}:{}:{}/{}"
 METHOD = STAGE + "/{}/*"
+Rests = frozenset[str]  # what is left of patterns after a part of a text
 
 
 class Entry(NamedTuple):
@@ -335,31 +336,39 @@ def shortest(*inside: Sequence[str], outside: Sequence[str] = ()) -> str | None:
     leave the same rests of the patterns to match, because the same continuations fit all of them.
     """
     lists = [*inside, outside]
-    characters = alphabet("".join(pattern for patterns in lists for pattern in patterns))
-    start = tuple(with_skips(patterns) for patterns in lists)
+    characters = alphabet(lists)
+    start = tuple(map(with_skips, lists))
     texts = {start: ""}
     queue = [start]
     for state in queue:
-        *matched, excluded = ["" in rests for rests in state]
-        if all(matched) and not excluded:
+        if is_match(state):
             return texts[state]
         for character in possible(state[0], characters):
             following = tuple(after(rests, character) for rests in state)
-            if all(following[:-1]) and following not in texts:
+            if following not in texts and all(following[:-1]):
                 texts[following] = texts[state] + character
                 queue.append(following)
     return None
 
 
-def alphabet(patterns: str) -> list[str]:
+def alphabet(lists: list[Sequence[str]]) -> list[str]:
     """Return the characters of the patterns, "/", and one to stand for all others."""
-    known = set(patterns) - set("*?{}") | {"/"}
+    known = {"/"}
+    for patterns in lists:
+        known.update(*patterns)
+    known -= set("*?{}")
     others = set(string.digits + string.ascii_lowercase) - known
     other = min(others, default=chr(ord(max(known)) + 1))
     return [other, *sorted(known)]
 
 
-def possible(rests: Iterable[str], characters: list[str]) -> list[str]:
+def is_match(state: tuple[Rests, ...]) -> bool:
+    """Tell whether nothing is left to match of a pattern in each list inside, and none outside."""
+    *inside, outside = state
+    return all("" in rests for rests in inside) and "" not in outside
+
+
+def possible(rests: Rests, characters: list[str]) -> list[str]:
     """Return the characters that can come next."""
     first = {rest[0] for rest in rests if rest}
     if first & set("*?{}"):
@@ -367,7 +376,7 @@ def possible(rests: Iterable[str], characters: list[str]) -> list[str]:
     return sorted(first)
 
 
-def after(rests: Iterable[str], character: str) -> frozenset[str]:
+def after(rests: Rests, character: str) -> Rests:
     """Return the rests of patterns that are left to match after a character."""
     left = set()
     for rest in rests:
@@ -383,7 +392,7 @@ def matches(symbol: str, character: str) -> bool:
     return symbol in ("*", "?", character)
 
 
-def with_skips(rests: Iterable[str]) -> frozenset[str]:
+def with_skips(rests: Iterable[str]) -> Rests:
     """Return the rests, and what is left of them if * or } at their start matches nothing."""
     found = set(rests)
     for rest in rests:
@@ -425,43 +434,48 @@ def allowed_resources() -> list[tuple[str, str]]:
 
 
 def scope_and_arn(entry: str) -> tuple[str, str]:
-    """Split <ARN> or <scope>=<ARN>, or raise ValueError if the entry can't match any method."""
+    """Split <ARN> or <scope>=<ARN>, or raise ValueError, such as "has a query string."."""
     scope = ""
     arn = entry
     if not entry.startswith(("arn:", "*")):
-        scope, _, arn = entry.partition("=")
-        if not re.fullmatch(r"[^\s\"'\\]+", scope):  # RFC 6749 §3.3
-            raise ValueError("has no valid scope before the equals sign.")
+        scope, equals, arn = entry.partition("=")
+        if not equals or not re.fullmatch(r"[^\s\"'\\]+", scope):  # RFC 6749 §3.3
+            raise ValueError("is neither <ARN> nor <scope>=<ARN>, without quotes or spaces.")
     if arn != "*":
         check_method_arn(arn)
     return scope, arn
 
 
 def check_method_arn(arn: str) -> None:
-    """Raise ValueError for an ARN that can't match any method and would deny every request."""
+    """Raise ValueError for an ARN that can't match any method."""
     if not re.match(r"arn:[a-z*-]+:execute-api:", arn):
-        raise ValueError("is not an execute-api method ARN, with or without <scope>= before it.")
+        raise ValueError("is not the ARN of an API Gateway method (execute-api).")
     if len(arn) > 512:
-        raise ValueError("has more than 512 characters, the limit of IAM policies.")
+        raise ValueError("has more than 512 characters, the limit of API Gateway.")
     if re.search(r"[\s{}<>;\"']", arn):
         raise ValueError("has a character that no method ARN has. For {id}, write *.")
     if re.search(r"\?\w+=", arn):
         raise ValueError("has a query string, which is not part of a method ARN.")
-    check_stage_and_method(arn.split(":", 5)[-1])
+    fields = arn.split(":", 5)
+    if fields[-1] == "*":
+        return  # the wildcard also covers what follows
+    if len(fields) < 6 or "" in fields:
+        raise ValueError("needs arn:aws:execute-api:<region>:<account>:<API ID>/<stage>/...")
+    check_stage_and_method(fields[5])
 
 
 def check_stage_and_method(resource: str) -> None:
-    """Raise ValueError unless an ARN ends like <API ID>/<stage>/<METHOD>/<path>, or covers that."""
+    """Raise ValueError for an ARN that doesn't end in <API ID>/<stage>/<METHOD>/<path>."""
     api, _, rest = resource.partition("/")
     stage, _, rest = rest.partition("/")
     method, slash, _ = rest.partition("/")
+    methods = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
     if "*" in api or "*" in stage:
         return  # the wildcard also covers what follows
-    methods = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
-    if stage not in methods:
-        if "*" in method or method == "$default":
+    if api and stage and stage not in methods:
+        if "*" in method or method == "$default":  # $default is a route of HTTP APIs
             return
-        if method in methods and slash:
+        if slash and (method in methods or "?" in method):
             return
     raise ValueError("needs <API ID>/<stage>/<METHOD>/<path>, with the method in capitals or as *.")
 
