@@ -206,6 +206,7 @@ def test_wildcards_match_as_in_iam(run: Run, path: str, route: str, answer: str)
         "arn:aws:execute-api:*:*:abcdef1234/*/GET/api, arn:*:execute-api:*:*:*/prod/POST/api",
         f"{API}/*/GET/api, arn:aws:execute-api:*:123456789012:a*/prod/GET/api, *",
         "arn:aws:execute-api:*:*:*/GET/api",
+        "arn:aws:execute-api:*:*:*",
         "arn:aws:execute-api:*",
         "*",
     ],
@@ -389,6 +390,7 @@ def test_wrong_arguments_are_refused(run: Run, arguments: list[str]) -> None:
     [
         pytest.param(" ", id="spaces"),
         pytest.param("GET /api", id="no ARN"),
+        pytest.param("read=GET/api", id="scope and no ARN"),
         pytest.param(f"{PROD}/GET/api,", id="comma at the end"),
         pytest.param(f"{PROD}/GET/api,{PROD}/get/api", id="verb in small letters"),
         pytest.param(f"{PROD}/GET/users/{{id}}", id="braces"),
