@@ -434,20 +434,20 @@ def allowed_resources() -> list[tuple[str, str]]:
 
 
 def scope_and_arn(entry: str) -> tuple[str, str]:
-    """Split <ARN> or <scope>=<ARN>, or raise ValueError, such as "has a query string."."""
+    """Split <ARN> or <scope>=<ARN>, or raise ValueError. Its text continues "entry 2 ..."."""
     scope = ""
     arn = entry
     if not entry.startswith(("arn:", "*")):
         scope, equals, arn = entry.partition("=")
         if not equals or not re.fullmatch(r"[^\s\"'\\]+", scope):  # RFC 6749 §3.3
-            raise ValueError("is neither <ARN> nor <scope>=<ARN>, without quotes or spaces.")
+            raise ValueError("must be <ARN> or <scope>=<ARN>, without quotes or spaces.")
     if arn != "*":
         check_method_arn(arn)
     return scope, arn
 
 
 def check_method_arn(arn: str) -> None:
-    """Raise ValueError for an ARN that can't match any method."""
+    """Raise ValueError for an ARN that can't match any method. Its text continues "entry 2 ..."."""
     if not re.match(r"arn:[a-z*-]+:execute-api:", arn):
         raise ValueError("is not the ARN of an API Gateway method (execute-api).")
     if len(arn) > 512:
@@ -475,7 +475,7 @@ def check_stage_and_method(resource: str) -> None:
     if api and stage and stage not in methods:
         if "*" in method or method == "$default":  # $default is a route of HTTP APIs
             return
-        if slash and (method in methods or "?" in method):
+        if slash and (method in methods or "?" in method):  # ? is a wildcard, too
             return
     raise ValueError("needs <API ID>/<stage>/<METHOD>/<path>, with the method in capitals or as *.")
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from support.deploy import API, SECRET, Deploy
 from support.files import ROOT
@@ -507,6 +507,7 @@ routes = st.one_of(
 )
 
 
+@settings(phases=[Phase.reuse, Phase.generate])  # to shrink a failure would take minutes
 @given(st.lists(entries, min_size=1, max_size=4), st.lists(routes, min_size=1, max_size=3))
 def test_every_cell_says_what_iam_decides_about_every_short_request(
     run: Run, listed: list[str], names: list[str]
