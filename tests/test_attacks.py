@@ -154,7 +154,7 @@ def test_valid_token_that_was_changed(target: Target) -> None:
     head, body, signature = good.split(".")
     json_form = json.dumps({"payload": body, "protected": head, "signature": signature})
     full_width = "".join(chr(ord(letter) + 0xFEE0) for letter in signature)
-    ends = [" ", "\t", "\n", "\0", "\ud800", "=", "\r\nX-Admin: 1"]
+    ends = ["\t", "\n", "\0", "\ud800", "=", "\r\nX-Admin: 1"]
     assert_unauthorized(
         target,
         {
@@ -188,7 +188,8 @@ def test_valid_token_that_was_changed(target: Target) -> None:
             "claims with padding": f"{head}.{body}==.{signature}",
             "signature in the other alphabet": in_other_alphabet(target),
         }
-        | {f"token and {end!r}": good + end for end in ends},
+        | {f"token and {end!r}": good + end for end in [" ", *ends]}
+        | {f"scheme, token and {end!r}": f"Bearer {good}{end}" for end in ends},
     )
 
 
