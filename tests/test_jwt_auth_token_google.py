@@ -209,6 +209,15 @@ def test_deleting_the_item_ends_access(with_table: Authorizer, table: FakeTable)
     assert not with_table.accepts()
 
 
+def test_hosted_domains_and_table_both_apply(deployed: Deployed, table: FakeTable) -> None:
+    settings = table.environment | {"GOOGLE_HOSTED_DOMAINS": "example.com"}
+    authorize = deployed(USER_CREDENTIALS_TABLE_NAME="users", **settings)
+    assert not authorize.accepts(hd="example.com")
+    table.items[SUB] = {}
+    assert authorize.accepts(hd="example.com")
+    assert not authorize.accepts(hd="example.org")
+
+
 def test_lookup_reads_the_scope_only(with_table: Authorizer, table: FakeTable) -> None:
     table.items[SUB] = {"scope": {"S": "read"}}
     assert with_table.accepts()
