@@ -317,6 +317,8 @@ UNUSABLE_ENTRIES = {
     "method ANY": (f"{API}/prod/ANY/api", NO_METHOD),
     "no stage": (f"{API}/GET/api", NO_METHOD),
     "no stage, but a wildcard": (f"{API}/GET/*", NO_METHOD),
+    "empty stage": (f"{API}//GET/api", NO_METHOD),
+    "empty API ID": (f"{API.rpartition(':')[0]}:/prod/GET/api", NO_METHOD),
     "no method": (f"{API}/prod", NO_METHOD),
     "no path": (f"{API}/prod/GET", NO_METHOD),
     "API only": (API, NO_METHOD),
