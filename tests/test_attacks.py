@@ -18,7 +18,7 @@ from unittest.mock import Mock
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding
-from support.deploy import PREVIOUS, SECRET, Deploy
+from support.deploy import PREVIOUS, SECRET, Deploy, deployed
 from support.events import token_event
 from support.fake_google import certificate, private_key, rs256, serving
 from support.tokens import AUTHORIZERS, Sign, Target, aimed_at, base64url, encoded, hs, jws
@@ -36,7 +36,10 @@ OFF_THE_CURVE = {"kty": "EC", "crv": "P-256", "x": ONES, "y": ONES}
 
 @pytest.fixture(scope="module", params=AUTHORIZERS)
 def target(request: pytest.FixtureRequest) -> Iterator[Target]:
-    with pytest.MonkeyPatch.context() as patch, aimed_at(patch, request.param) as target:
+    with (
+        pytest.MonkeyPatch.context() as monkeypatch,
+        aimed_at(request.param, partial(deployed, monkeypatch)) as target,
+    ):
         yield target
 
 
