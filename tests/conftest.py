@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from support.deploy import Deploy, deployed
-from support.secrets_watch import WATCH
+from support.deploy import WATCH, Deploy, deployed
 from support.tokens import AUTHORIZERS, Target, aimed_at
 
 settings.register_profile(
@@ -41,11 +40,11 @@ def deploy(monkeypatch: pytest.MonkeyPatch) -> Deploy:
 
 
 @pytest.fixture
-def aim(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Target]]:
+def aim(deploy: Deploy) -> Iterator[Callable[..., Target]]:
     """Deploy an authorizer, and know how to make tokens for it: aim(script, **environment)."""
     with contextlib.ExitStack() as stack:
         yield lambda script, **environment: stack.enter_context(
-            aimed_at(monkeypatch, script, **environment)
+            aimed_at(script, deploy, **environment)
         )
 
 

@@ -18,7 +18,7 @@ from unittest.mock import Mock
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding
-from support.deploy import PREVIOUS, SECRET, Deploy
+from support.deploy import PREVIOUS, SECRET, Deploy, deployed
 from support.events import token_event
 from support.fake_google import certificate, private_key, rs256, serving
 from support.tokens import AUTHORIZERS, Sign, Target, aimed_at, base64url, encoded, hs, jws
@@ -36,7 +36,10 @@ OFF_THE_CURVE = {"kty": "EC", "crv": "P-256", "x": ONES, "y": ONES}
 
 @pytest.fixture(scope="module", params=AUTHORIZERS)
 def target(request: pytest.FixtureRequest) -> Iterator[Target]:
-    with pytest.MonkeyPatch.context() as patch, aimed_at(patch, request.param) as target:
+    with (
+        pytest.MonkeyPatch.context() as monkeypatch,
+        aimed_at(request.param, partial(deployed, monkeypatch)) as target,
+    ):
         yield target
 
 
@@ -154,7 +157,7 @@ def test_valid_token_that_was_changed(target: Target) -> None:
     head, body, signature = good.split(".")
     json_form = json.dumps({"payload": body, "protected": head, "signature": signature})
     full_width = "".join(chr(ord(letter) + 0xFEE0) for letter in signature)
-    ends = [" ", "\t", "\n", "\0", "\ud800", "=", "\r\nX-Admin: 1"]
+    ends = ["\t", "\n", "\0", "\ud800", "=", "\r\nX-Admin: 1"]
     assert_unauthorized(
         target,
         {
@@ -188,7 +191,8 @@ def test_valid_token_that_was_changed(target: Target) -> None:
             "claims with padding": f"{head}.{body}==.{signature}",
             "signature in the other alphabet": in_other_alphabet(target),
         }
-        | {f"token and {end!r}": good + end for end in ends},
+        | {f"token and {end!r}": good + end for end in [" ", *ends]}
+        | {f"scheme, token and {end!r}": f"Bearer {good}{end}" for end in ends},
     )
 
 

@@ -261,14 +261,17 @@ USABLE_LISTS = [
     "*",
     "arn:aws:execute-api:*",
     "arn:aws:execute-api:*:*:*",
+    "arn:aws:execute-api:eu-west-1:*",
     "arn:*:execute-api:eu-west-1:123456789012:abcdef1234/*",
     f"{API}/*",
     f"{API}/*/GET/api",
     f"{API}/prod/*",
     f"{API}/prod/*/api",
     f"{API}/pro?/GET/v?/*",
+    f"{API}/prod/P?T/api",
     f"{API}/prod/GET/",
     f"{API}/$default/DELETE/a/b",
+    f"{API}/prod/$default",
     f"{API}/prod/GET/[a]/~b/c%20d/(e)/f:g@h=i",
     f"{API}/prod/GET/".ljust(512, "x"),
     f"read:all={ARN}",
@@ -283,15 +286,23 @@ def test_usable_list_is_taken_as_it_is(deploy: Deploy, script: str, listed: str)
     assert entries == [entry.strip() for entry in listed.split(",")]
 
 
+NO_SCOPE = "must be <ARN> or <scope>=<ARN>"
+NO_ARN = "is not the ARN of an API Gateway method"
 CHARACTER = "has a character that no method ARN has. For {id}, write *."
+NO_FIELD = "needs arn:aws:execute-api:<region>:<account>"
 NO_METHOD = "needs <API ID>/<stage>/<METHOD>/<path>"
-NO_ARN = "is not an execute-api method ARN"
 UNUSABLE_ENTRIES = {
     "empty": ("", "is empty. Remove the extra comma."),
-    "no ARN": ("GET/api", NO_ARN),
+    "method without an ARN": ("GET/api", NO_SCOPE),
+    "ARN in capitals": (ARN.upper(), NO_SCOPE),
+    "quoted scope": (f'"admin"={ARN}', NO_SCOPE),
+    "scope with a space": (f"ad min={ARN}", NO_SCOPE),
+    "scope with a backslash": (f"ad\\min={ARN}", NO_SCOPE),
+    "empty scope": (f"={ARN}", NO_SCOPE),
+    "two scopes": (f"read=admin={ARN}", NO_ARN),
+    "scope without an ARN": ("admin=", NO_ARN),
     "two stars": ("**", NO_ARN),
     "ARN of another service": (ARN.replace("execute-api", "lambda"), NO_ARN),
-    "capitals": (ARN.upper(), NO_ARN),
     "513 characters": (f"{API}/prod/GET/".ljust(513, "x"), "has more than 512 characters"),
     "braces": (f"{API}/prod/GET/orders/{{id}}", CHARACTER),
     "angle brackets": (f"{API}/<stage>/GET/api", CHARACTER),
@@ -300,18 +311,17 @@ UNUSABLE_ENTRIES = {
     "single quotes": (f"{ARN}'", CHARACTER),
     "space": (f"{ARN} {OTHER_ARN}", CHARACTER),
     "query string": (f"{ARN}?user=1", "has a query string"),
+    "no account": (ARN.replace(":123456789012", ""), NO_FIELD),
+    "empty account": (ARN.replace("123456789012", ""), NO_FIELD),
     "method in lower case": (f"{API}/prod/get/api", NO_METHOD),
     "method ANY": (f"{API}/prod/ANY/api", NO_METHOD),
     "no stage": (f"{API}/GET/api", NO_METHOD),
+    "no stage, but a wildcard": (f"{API}/GET/*", NO_METHOD),
+    "empty stage": (f"{API}//GET/api", NO_METHOD),
+    "empty API ID": (f"{API.rpartition(':')[0]}:/prod/GET/api", NO_METHOD),
     "no method": (f"{API}/prod", NO_METHOD),
     "no path": (f"{API}/prod/GET", NO_METHOD),
     "API only": (API, NO_METHOD),
-    "quoted scope": (f'"admin"={ARN}', "has no valid scope"),
-    "scope with a space": (f"ad min={ARN}", "has no valid scope"),
-    "scope with a backslash": (f"ad\\min={ARN}", "has no valid scope"),
-    "empty scope": (f"={ARN}", "has no valid scope"),
-    "two scopes": (f"read=admin={ARN}", NO_ARN),
-    "scope without an ARN": ("admin=", NO_ARN),
     "scope, malformed ARN": (f"admin={API}/GET/api", NO_METHOD),
 }
 
@@ -396,7 +406,7 @@ def test_variable_of_spaces_stops_the_function(deploy: Deploy, name: str, variab
 @pytest.mark.parametrize("table", ["ab", "my users", "users!", "x" * 256, "arn:aws:dynamodb"])
 @pytest.mark.parametrize("name", AUTHORIZERS)
 def test_malformed_table_name_stops_the_function(deploy: Deploy, name: str, table: str) -> None:
-    with pytest.raises(ValueError, match="^USER_CREDENTIALS_TABLE_NAME is not the name"):
+    with pytest.raises(ValueError, match="^USER_CREDENTIALS_TABLE_NAME is not a valid"):
         deploy(name, **REQUIRED, **AWS, USER_CREDENTIALS_TABLE_NAME=table)
 
 

@@ -18,7 +18,7 @@ from google.auth.exceptions import TransportError
 from support.deploy import API, ARN, CLIENT_ID, Deploy, Function, outcome
 from support.events import token_event
 from support.fake_dynamodb import FakeTable, fake_dynamodb
-from support.fake_google import Endpoint, serving
+from support.fake_google import CERTIFICATES_URL, Endpoint, serving
 from support.iam import decision
 from support.tokens import google_claims, google_token
 
@@ -54,7 +54,7 @@ def deployed(deploy: Deploy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deploy
     """Deploy the authorizer with more settings: deployed(**settings)."""
     client = {"GOOGLE_CLIENT_ID": CLIENT_ID}
     with serving("key-1", "key-2") as endpoint:
-        monkeypatch.setattr("google.oauth2.id_token._GOOGLE_OAUTH2_CERTS_URL", endpoint.url)
+        monkeypatch.setattr(CERTIFICATES_URL, endpoint.url)
         yield lambda **settings: Authorizer(
             deploy("jwt_auth_token_google", **client | settings), endpoint
         )
@@ -207,6 +207,15 @@ def test_deleting_the_item_ends_access(with_table: Authorizer, table: FakeTable)
     assert with_table.accepts()
     del table.items[SUB]
     assert not with_table.accepts()
+
+
+def test_hosted_domains_and_table_both_apply(deployed: Deployed, table: FakeTable) -> None:
+    settings = table.environment | {"GOOGLE_HOSTED_DOMAINS": "example.com"}
+    authorize = deployed(USER_CREDENTIALS_TABLE_NAME="users", **settings)
+    assert not authorize.accepts(hd="example.com")
+    table.items[SUB] = {}
+    assert authorize.accepts(hd="example.com")
+    assert not authorize.accepts(hd="example.org")
 
 
 def test_lookup_reads_the_scope_only(with_table: Authorizer, table: FakeTable) -> None:

@@ -9,17 +9,14 @@ import pytest
 from support.files import HANDLERS, ROOT, SCRIPTS, environment, manual, source
 
 PACKAGES = {"jwt", "bcrypt", "boto3", "botocore", "google", "requests"}
-AUTHORIZERS = [name for name in HANDLERS if name.startswith("jwt_auth_token")]
 GROUPS = {  # how a marker names several files
+    "all authorizers": [name for name in HANDLERS if name.startswith("jwt_auth_token")],
     "all handlers that have settings": [
         name for name in HANDLERS if environment(name) != {"AWS_LAMBDA_LOG_LEVEL"}
     ],
-    "all authorizers": AUTHORIZERS,
-    "both JWT authorizers": ["jwt_auth_token", "jwt_auth_token_websocket"],
-    "both protected endpoints": ["restricted_access_lambda", "restricted_access_mcp"],
 }
-HEADINGS = "Environment|Layer|Permissions|Memory|Event|Responses|Token source|Caching"
-HEADINGS += "|Certificates|Context|Throttling|Revoking|Rotation|Version"
+HEADINGS = "Environment|Runtime|Layer|Permissions|Memory|Event|Responses|Token source|Caching"
+HEADINGS += "|Certificates|Context|Throttling|Revoking|Rotation|Copies|Version"
 
 
 def blocks(script: str) -> list[tuple[str, str]]:
@@ -27,7 +24,7 @@ def blocks(script: str) -> list[tuple[str, str]]:
     found = []
     for part in re.split(r"^# ---- ", source(script), flags=re.MULTILINE)[1:]:
         marker, _, text = part.partition(" ----\n")
-        if marker != "End of the shared code":
+        if marker.startswith("The same in "):  # the others only end a block
             found.append((marker.removeprefix("The same in "), text.strip()))
     return found
 

@@ -6,8 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from support.deploy import ARN, CONNECT_ARN
-from support.secrets_watch import WATCH
+from support.deploy import ARN, CONNECT_ARN, WATCH
 
 EVENTS = Path(__file__).parent.parent / "events"
 

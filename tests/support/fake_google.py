@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from support.http_server import QuietHandler, listening
 
+CERTIFICATES_URL = "google.oauth2.id_token._GOOGLE_OAUTH2_CERTS_URL"  # what google-auth asks
+
 
 @functools.cache
 def private_key(kid: str) -> rsa.RSAPrivateKey:

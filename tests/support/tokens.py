@@ -8,13 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
-import pytest
-
-from support.deploy import REQUIRED, SECRET, Function, deployed
+from support.deploy import REQUIRED, SECRET, WATCH, Deploy, Function
 from support.events import connect_event, token_event
-from support.fake_google import rs256, serving
-from support.secrets_watch import WATCH
+from support.fake_google import CERTIFICATES_URL, rs256, serving
 
 ISSUER = "https://issuer.example"
 AUDIENCE = "https://api.example"
@@ -113,17 +111,16 @@ def encoded(members: dict[str, Any], changes: Any = None) -> bytes:
 
 
 @contextlib.contextmanager
-def aimed_at(monkeypatch: pytest.MonkeyPatch, script: str, **environment: str) -> Iterator[Target]:
+def aimed_at(script: str, deploy: Deploy, **environment: str) -> Iterator[Target]:
     """Deploy an authorizer that checks issuer and audience, with more settings if wanted."""
     settings = REQUIRED | {"JWT_ISSUER": ISSUER, "JWT_AUDIENCE": AUDIENCE} | environment
     if script in SYMMETRIC:
         event = header_event if script == "jwt_auth_token_websocket" else token_event
-        function = deployed(monkeypatch, script, **settings)
+        function = deploy(script, **settings)
         yield Target(function, event, HS256, claims(iss=ISSUER, aud=AUDIENCE), hs(SECRET))
         return
-    with serving("key-1") as endpoint:
-        monkeypatch.setattr("google.oauth2.id_token._GOOGLE_OAUTH2_CERTS_URL", endpoint.url)
-        function = deployed(monkeypatch, script, **settings)
+    with serving("key-1") as endpoint, patch(CERTIFICATES_URL, endpoint.url):
+        function = deploy(script, **settings)
         yield Target(function, token_event, RS256, google_claims(), partial(rs256, "key-1"))
 
 
