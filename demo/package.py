@@ -1,6 +1,7 @@
 """Turns a template into one that the emulator can deploy, and uploads the files that it names."""
 
 import io
+import string
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,10 @@ def adapt(resource: dict[str, Any], reauthorize_every: str) -> None:
         # The emulator doesn't have it and doesn't need it. This type does nothing.
         resource["Type"] = "AWS::CloudFormation::WaitConditionHandle"
         resource["Properties"] = {}
+    generated = properties.get("GenerateSecretString", {})
+    if generated.pop("ExcludePunctuation", False):
+        # The emulator ignores it, but knows the longer way to say it.
+        generated["ExcludeCharacters"] = string.punctuation
     for authorizer in properties.get("Auth", {}).get("Authorizers", {}).values():
         # The emulator would read a reference to a parameter as 300.
         authorizer["Identity"]["ReauthorizeEvery"] = reauthorize_every

@@ -5,7 +5,7 @@ import signal
 import sys
 from urllib.parse import urlencode
 
-from demo import DemoError
+from demo import ROOT, DemoError
 from demo.emulator import CREDENTIALS, Stack, publish_page
 from demo.kit import deploy_kit
 from demo.story import ADA, TESTUSER, WRONG
@@ -35,7 +35,8 @@ curl -H "Authorization: Bearer $HTTP_TOKEN" $HTTP_URL/api
 
 # Give testuser the scope admin, from the next login on
 {environment} \\
-  {python} create_password.py --user-id testuser --table $TABLE --scope admin --keep-password
+  {python} {create_password} \\
+  --user-id testuser --table $TABLE --scope admin --keep-password
 
 # A WebSocket, which sends back what you type
 {python} -m websockets "{rest.websocket}?access_token=$TOKEN"
@@ -80,4 +81,5 @@ def commands(endpoint: str, rest: Stack, http: Stack, parameters: dict[str, str]
         wrong=WRONG,
         environment=" \\\n".join(f"{name}={value}" for name, value in environment.items()),
         python=shlex.quote(sys.executable),
+        create_password=shlex.quote(str(ROOT / "create_password.py")),
     )

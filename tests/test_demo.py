@@ -170,6 +170,15 @@ def test_cached_policy_is_the_same_whichever_route_was_called_first(
     assert status(stack, "/api/other", token) == 403
 
 
+def test_generated_secret_has_letters_and_digits_only(
+    endpoint: str, stacks: dict[str, Stack]
+) -> None:
+    generated = physical_ids(endpoint, stacks["REST"].name)["GeneratedSecret"]
+    secret = aws(endpoint, "secretsmanager").get_secret_value(SecretId=generated)["SecretString"]
+    assert len(secret) == 64
+    assert secret.isalnum()
+
+
 def test_generated_secret_is_rotated_in_three_deployments_and_nobody_is_logged_out(
     endpoint: str,
 ) -> None:
