@@ -1,12 +1,14 @@
-"""What the handlers cost, as ratios to what anybody would have to pay for the same: `make bench`.
+"""What the handlers cost, as ratios to what anybody would have to pay for the same: make bench.
 
-    python tools/bench.py [--check]
+    python -m tools.bench [--check]
 
-Times are CPU time of the process that does the work: what the network takes comes on top. What is compared runs in
-turns, round by round, in the same run; a ratio is the median of the rounds' ratios. Every piece of code runs under an
-interpreter of its own that can import what the handler finds on Lambda and nothing else, since PyJWT is slower where
-cryptography can be imported. --check exits with status 1 if a ratio is above its bound. Needs the packages of
-requirements_bench.txt and pip, uses no network but pip's and loopback, and takes about three minutes.
+Times are CPU time of the process that does the work. What the network takes comes on top. What is
+compared runs in turns, round by round, in the same run. A ratio is the median of the rounds'
+ratios. Every piece of code runs in an interpreter of its own that can import only what the handler
+finds on Lambda, because PyJWT is slower if cryptography can be imported.
+
+--check exits with status 1 if a ratio is above its bound. The packages are those of
+requirements_bench.txt, the network is pip's and loopback only, and it takes about three minutes.
 """
 
 import argparse
@@ -27,7 +29,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import bcrypt
-from tools.bench_code import CALLS, COLD, FACTS, LOGGING, NAIVE, Timed
 from support.deploy import ARN, CLIENT_ID, SECRET
 from support.events import KINDS, connect_event, proxy_event, token_event
 from support.fake_dynamodb import fake_dynamodb
@@ -36,7 +37,9 @@ from support.files import ROOT
 from support.runtime_api import packages
 from support.tokens import google_token, make_jwt
 
-ROUNDS = 3
+from tools.bench_code import CALLS, COLD, FACTS, LOGGING, NAIVE, Timed
+
+ROUNDS = 11
 PYTHON = [
     sys.executable,
     "-S",
@@ -140,7 +143,7 @@ def measure(folder: Path) -> dict[str, list[float]]:
 
 
 def with_handlers(task: Path, **facts: Any) -> Path:
-    """Make a folder with copies of the handlers, as on Lambda without bytecode, the naive scripts, and the facts."""
+    """Make a folder with the handlers (without bytecode, as on Lambda), naive ones and facts."""
     task.mkdir()
     facts |= {
         "secret": SECRET,
@@ -180,7 +183,7 @@ def warm(environment: dict[str, str], code: Timed) -> float:
 
 
 def cold(environment: dict[str, str], module: str, event: str) -> float:
-    """Return the CPU seconds that a fresh interpreter takes to import a module and get an answer from it."""
+    """Return the CPU seconds that a new interpreter takes to import a module and call it once."""
     return seconds(environment, [*PYTHON, "-c", COLD, module, event])
 
 

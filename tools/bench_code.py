@@ -84,9 +84,11 @@ def lambda_handler(event, context):
     token = {token}.removeprefix("Bearer ")
     claims = {claims}
     logger.info("admitted: %s", claims["sub"])
-    statement = {{"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": event["methodArn"]}}
+    resource = event["methodArn"]
+    statement = {{"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": resource}}
     policy = {{"Version": "2012-10-17", "Statement": [statement]}}
-    return {{"principalId": claims["sub"], "policyDocument": policy, "context": {{"authorized": True}}}}
+    context = {{"authorized": True}}
+    return {{"principalId": claims["sub"], "policyDocument": policy, "context": context}}
 """
 DECODE = 'jwt.decode(token, os.environ["JWT_SECRET"], algorithms=["HS256"])'
 FETCH = """
@@ -119,13 +121,15 @@ def lambda_handler(event, context):
         return {"statusCode": 401, "body": "{}"}
     logger.info("admitted: %s", request["user_id"])
     claims = {"user_id": request["user_id"], "exp": int(time.time()) + 3600}
-    return {"statusCode": 200, "body": json.dumps({"token": jwt.encode(claims, os.environ["JWT_SECRET"])})}
+    token = jwt.encode(claims, os.environ["JWT_SECRET"])
+    return {"statusCode": 200, "body": json.dumps({"token": token})}
 """,
     "restricted_access_lambda": """
 def lambda_handler(event, context):
     caller = event["requestContext"]["authorizer"]["principalId"]
     logger.info("answered: %s", caller)
-    return {"statusCode": 200, "body": json.dumps({"timestamp": int(time.time()), "caller": caller})}
+    content = {"timestamp": int(time.time()), "caller": caller}
+    return {"statusCode": 200, "body": json.dumps(content)}
 """,
 }
 

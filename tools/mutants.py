@@ -1,4 +1,7 @@
-"""Breaks the scripts in a copy of the kit, one place at a time, and prints what no test noticed: `make mutants`."""
+"""Breaks the scripts in a copy of the kit, one place at a time: make mutants.
+
+It prints the changes that no test noticed.
+"""
 
 import shutil
 import subprocess
@@ -6,18 +9,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from support.files import HANDLERS, ROOT
+from support.files import ROOT, SCRIPTS
 
-# -k picks what concerns the script, by the names of modules and parameters.
 CONFIGURATION = """[cosmic-ray]
 module-path = "{script}.py"
 timeout = 120.0
 excluded-modules = []
-test-command = "{python} -m pytest -q -x -p no:cacheprovider -k {script} tests/test_{script}.py {shared}"
+test-command = "{python} -m pytest -q -x -p no:cacheprovider {tests}"
 [cosmic-ray.distributor]
 name = "local"
 """
-SHARED = "tests/test_jwt_auth_token.py tests/test_events.py tests/test_attacks.py tests/test_logging_out.py"
+# What tests a script, in addition to the module that bears its name.
+SHARED = "tests/test_events.py tests/test_attacks.py tests/test_revoking_tokens.py"
 
 
 def main(scripts: list[str]) -> None:
@@ -27,10 +30,12 @@ def main(scripts: list[str]) -> None:
         shutil.copytree(
             ROOT, kit, ignore=shutil.ignore_patterns(".*", "layers", "packaged", "__pycache__")
         )
-        for script in scripts or ["create_password", *HANDLERS]:
-            settings = CONFIGURATION.format(
-                script=script, shared=SHARED, python=ROOT / ".venv/bin/python"
-            )
+        for script in scripts or SCRIPTS:
+            tests = f"tests/test_{script}.py"
+            if script.startswith("jwt_"):
+                tests += f" {SHARED}"
+            python = ROOT / ".venv/bin/python"
+            settings = CONFIGURATION.format(script=script, tests=tests, python=python)
             Path(folder, "settings.toml").write_text(settings)
             for command in ("init ../settings.toml", "exec ../settings.toml"):
                 run(kit, "cosmic-ray", *command.split(), f"../{script}.sqlite")
