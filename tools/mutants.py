@@ -20,7 +20,10 @@ test-command = "{python} -m pytest -q -x -p no:cacheprovider {tests}"
 name = "local"
 """
 # What tests a script, in addition to the module that bears its name.
-SHARED = "tests/test_events.py tests/test_attacks.py tests/test_revoking_tokens.py"
+SHARED = (
+    "tests/test_jwt_auth_token.py tests/test_events.py tests/test_attacks.py "
+    "tests/test_revoking_tokens.py"
+)
 
 
 def main(scripts: list[str]) -> None:
