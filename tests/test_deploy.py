@@ -22,7 +22,7 @@ from support.need import need
 from support.templates import HTTP, REST, TEMPLATES, parameters
 
 from build_layer import OWN_ARCHITECTURE, THIS_PYTHON, build
-from demo.emulator import NOBODY, addresses, aws, create_user, emulator, physical_ids
+from demo.emulator import CREDENTIALS, addresses, aws, create_user, emulator, physical_ids
 
 SECRET = "$b&c;d'e(f)*h?~j#k%l$(x)`n\\p|q<r>s!{u}"  # neither make nor a shell may change it
 STACKS = {REST: "jwt-kit", HTTP: "jwt-kit-http"}
@@ -138,7 +138,7 @@ class Cloud(NamedTuple):
             *variables,
             PATH=f"{ROOT}/.venv-aws/bin:{os.environ['PATH']}",
             AWS_ENDPOINT_URL=self.endpoint,
-            **NOBODY,
+            **CREDENTIALS,
         )
 
     def apis(self, template: str) -> dict[str, str]:

@@ -589,6 +589,7 @@ def test_log_level_of_the_function_is_respected(
 ) -> None:
     logging.getLogger("jwt_create_token").setLevel(logging.NOTSET)  # an earlier test has set it
     caplog.set_level(level or logging.WARNING)  # of the root logger, as Lambda's runtime does
+    caplog.handler.setLevel(logging.NOTSET)
     deploy_login(AWS_LAMBDA_LOG_LEVEL=level)(request())
     names = [record.name for record in caplog.records]
     assert names.count("jwt_create_token") == lines
