@@ -88,10 +88,10 @@ def soaked(stack: Stack, total: float) -> list[Outcome]:
 
 def mixed(stack: Stack, count: float, table_gone: bool = False) -> list[Request]:
     """Return requests of every kind, most of them calls, in an order that is always the same."""
-    if stack.websocket:
-        each_call = calls(401)
-    else:
-        each_call = calls(500)  # so the emulator does for an HTTP API. AWS returns 401.
+    rejected = 401
+    if not stack.websocket:
+        rejected = 500  # so the emulator does for an HTTP API. AWS returns 401.
+    each_call = calls(stack.name, rejected)
     if table_gone:
         each_login = logins(500, 500)
     else:
@@ -102,16 +102,17 @@ def mixed(stack: Stack, count: float, table_gone: bool = False) -> list[Request]
     return batch
 
 
-def calls(rejected: int) -> list[Request]:
+def calls(stack: str, rejected: int) -> list[Request]:
     """Return every kind of call, with the status for one that has an invalid token."""
-    good = make_jwt()
+    claims = {"iss": stack, "aud": stack}  # what the templates set by default
+    good = make_jwt(**claims)
     header, payload, signature = good.split(".")
-    another_user = make_jwt(user_id="another")
-    another_secret = make_jwt("another-secret-of-32-bytes-or-more")
+    another_user = make_jwt(user_id="another", **claims)
+    another_secret = make_jwt("another-secret-of-32-bytes-or-more", **claims)
     changed = f"{header}.{payload[:-2]}xx.{signature}"
     no_algorithm = jws({"alg": "none"}, b'{"user_id": "a", "exp": 9e9}', lambda signed: b"")
     tokens = {
-        "expired token": make_jwt(exp=1),
+        "expired token": make_jwt(exp=1, **claims),
         "token of another secret": another_secret,
         "token with its payload changed": changed,
         "token without a signature": f"{header}.{payload}.",
