@@ -80,7 +80,8 @@ def command_lines(script: str) -> list[str]:
     """Return the commands of a block, without comments and without lines that set a variable."""
     joined = re.sub(r" *\\\n *", " ", script)
     lines = [re.sub(r"(^|\s+)# .*", "", line).strip() for line in joined.splitlines()]
-    return [line for line in lines if line and not re.fullmatch(r"[A-Z_]+=[^\s$]+", line)]
+    variable = r"[A-Z_]+=([^\s$]+|'[^']+')"
+    return [line for line in lines if line and not re.fullmatch(variable, line)]
 
 
 COMMANDS = commands()

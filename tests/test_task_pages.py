@@ -1,5 +1,7 @@
 """The pages about tasks in docs/: what they print runs, and their tables agree with the code."""
 
+import ast
+import inspect
 import json
 import re
 import shlex
@@ -12,7 +14,10 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import boto3
+import google.auth.jwt
+import google.oauth2.id_token
 import jwt
+import jwt.api_jws
 import pytest
 from botocore.stub import Stubber
 from botocore.validate import ParamValidator
@@ -29,8 +34,9 @@ NAMES = [
     "websocket",
 ]
 PAGES = {name: (ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in NAMES}
+TROUBLESHOOTING = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
 SECRET = "s3cr3t-that-signs-tokens-0123456789abcdef"
-STAGE = "arn:aws:execute-api:eu-west-1:111122223333:abcdef1234/prod"
+STAGE = "arn:aws:execute-api:eu-west-1:111122223333:abcdef1234/$default"
 
 
 @pytest.fixture(autouse=True)
@@ -123,27 +129,27 @@ def test_the_table_of_permissions_is_what_the_authorizer_decides(
         assert allowed == statuses
 
 
-@pytest.mark.skipif(not (ROOT / "who_may_call.py").exists(), reason="who_may_call.py isn't here")
 def test_who_may_call_prints_what_the_page_shows() -> None:
-    [command] = [text for text in blocks("permissions", "sh") if text.startswith("STAGE=")]
-    shown = next(text for text in blocks("permissions", "text") if text.startswith("route "))
-    command = command.replace("python ", f"{sys.executable} ")
-    said = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True)
-    assert (said.returncode, said.stdout) == (0, shown)
+    commands = [text for text in blocks("permissions", "sh") if "/GET/" in text]
+    shown = [text for text in blocks("permissions", "text") if text.startswith("route ")]
+    script = "".join(commands).replace("python ", f"{sys.executable} ")
+    said = subprocess.run(["sh", "-c", script], cwd=ROOT, capture_output=True, text=True)
+    # Only the last command has a warning.
+    assert (len(commands), said.returncode, said.stdout) == (2, 1, "".join(shown))
 
 
 def test_wildcards_match_what_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
     covers = imported("jwt_auth_token", monkeypatch).covers
-    for _, _, pattern, also in rows("permissions", "## Wildcards"):
+    for _, _, pattern, also in rows("permissions", "## Wildcards in `ALLOWED_RESOURCE_ARNS`"):
         for path in also.split("`, `"):
             assert covers(f"{STAGE}/{pattern}", f"{STAGE}/{path}")
     said = PAGES["permissions"].split("Four mistakes")[1].split("\n## ")[0]
     for pattern, also in re.findall(r"`(\S+\*\S*)`\s+(?:also )?matches\s+`([^`]+)`", said):
-        stage = STAGE.removesuffix("/prod") if pattern.startswith("prod") else STAGE
+        stage = STAGE.removesuffix("/$default") if pattern.startswith("$default") else STAGE
         assert covers(f"{stage}/{pattern}", f"{stage}/{also}")
-    crossing = "arn:aws:execute-api:*:*:abcdef1234/prod/GET/api"
+    crossing = "arn:aws:execute-api:*:*:abcdef1234/$default/GET/api"
     assert crossing in said
-    assert covers(crossing, f"{STAGE}/DELETE/x/:abcdef1234/prod/GET/api")
+    assert covers(crossing, f"{STAGE}/DELETE/x/:abcdef1234/$default/GET/api")
     assert not covers(f"{STAGE}/GET/admin/*", f"{STAGE}/GET/admin")
     assert covers(f"{STAGE}/GET/admin*", f"{STAGE}/GET/administrators")
 
@@ -157,14 +163,30 @@ def test_an_entry_that_matches_nothing_is_refused_with_the_printed_message(
         "nothing between two commas": "",
         "an ARN that is too long": f"{STAGE}/GET/{'x' * 600}",
         "admin:arn:aws:...": f"admin:{STAGE}/GET/api",
-        "...:abcdef1234/GET/users` (no stage)": STAGE.replace("/prod", "/GET/users"),
+        "...:abcdef1234/GET/users` (no stage)": STAGE.replace("/$default", "/GET/users"),
     }
     for entry, message in table:
-        text = special.get(entry, entry.replace(".../prod", STAGE))
+        text = special.get(entry, entry.replace(".../$default", STAGE))
         listed = f"{STAGE}/GET/api,{text},{STAGE}/GET/other"
         with pytest.raises(ValueError, match=r"^ALLOWED_RESOURCE_ARNS: entry 2 ") as error:
             imported("jwt_auth_token", monkeypatch, ALLOWED_RESOURCE_ARNS=listed)
         assert str(error.value).endswith(message)
+
+
+def test_corrected_policy_of_the_page_is_the_same_for_every_method(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("".join(blocks("caching", "python")))
+    policy = module_at(tmp_path / "own.py").policy
+    methods = ["GET/api", "POST/orders"]
+    first = policy("anna", f"{STAGE}/GET/api", methods)
+    assert policy("anna", f"{STAGE}/POST/orders", methods) == first
+    allow, deny = first["policyDocument"]["Statement"]
+    assert (allow["Effect"], deny["Effect"]) == ("Allow", "Deny")
+    assert allow["Resource"] == [f"{STAGE}/GET/api", f"{STAGE}/POST/orders"] == deny["NotResource"]
+    assert policy("anna", f"{STAGE}/GET/api", ["*"])["policyDocument"]["Statement"][0] == {
+        "Effect": "Allow",
+        "Action": "execute-api:Invoke",
+        "Resource": [f"{STAGE}/*"],
+    }
 
 
 def test_the_table_of_token_versions_is_what_the_authorizer_decides(
@@ -313,7 +335,7 @@ AWS_COMMANDS = sorted({line for page in NAMES for line in commands(page, "aws")}
 
 @pytest.mark.parametrize("command", AWS_COMMANDS)
 def test_aws_commands_name_operations_and_options_that_exist(command: str) -> None:
-    command = command.partition(")")[0] if "=$(" not in command else command
+    command = command.partition(" |")[0].removesuffix(")")
     program, service, operation, *words = shlex.split(command)
     assert program == "aws"
     client = boto3.client(service, "eu-west-1")
@@ -341,3 +363,83 @@ def test_commands_that_need_aws_are_marked(page: str) -> None:
         pattern = r"^(\w+=\$\()?(aws|curl|wscat|make deploy) "
         needs = bool(re.search(pattern, fence.text, re.MULTILINE))
         assert needs == (fence.above == "<!-- needs AWS -->"), fence.text
+
+
+# troubleshooting.md has every message.
+
+SCRIPTS = [
+    *[path.name for path in ROOT.glob("*.py")],
+    *["tools/deploy.py", "tools/environment.py", "tools/layers.py", "tools/release.py"],
+    *["demo/__main__.py", "demo/emulator.py", "demo/kit.py", "demo/package.py", "demo/serve.py"],
+]
+RAISES = re.compile(r"\w*(Error|Exit)|stop|sys\.exit|parser\.error")
+NOT_AN_ERROR = ["Ctrl-C ends it all.", "dist/ has * files, for Python *."]
+
+
+def text_of(node: ast.AST) -> str:
+    """Return a string constant, or an f-string with * in place of each value."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(text_of(part) for part in node.values)
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    return "*"
+
+
+def messages(script: str) -> list[str]:
+    """Return the messages of a script: what its errors say, and all other sentences in strings."""
+    found: list[str] = []
+    explained: list[str] = []
+    for node in ast.walk(ast.parse((ROOT / script).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Expr):  # a docstring
+            explained.append(text_of(node.value))
+        elif isinstance(node, ast.keyword) and node.arg in ("description", "help"):
+            explained.append(text_of(node.value))
+        elif isinstance(node, ast.JoinedStr):
+            explained += map(text_of, node.values)  # parts of a message
+        elif isinstance(node, ast.Call) and RAISES.fullmatch(ast.unparse(node.func)):
+            found += map(text_of, node.args)
+        if is_sentence(text_of(node)):
+            found.append(text_of(node))
+    worded = {text.strip() for text in found if " " in text.strip("* .:")}
+    return sorted(worded - set(explained) - set(NOT_AN_ERROR))
+
+
+def is_sentence(text: str) -> bool:
+    """Tell whether a text is at least four words in one line, with a full stop."""
+    is_one_line = "\n" not in text.strip()
+    return is_one_line and len(text.split()) > 3 and text.endswith(".") and text[-3:] != "..."
+
+
+QUOTED = re.findall(r"`([^`\n]+)`", TROUBLESHOOTING)
+MESSAGES = sorted({text for script in SCRIPTS for text in messages(script)})
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_message_is_in_the_troubleshooting(message: str) -> None:
+    expression = re.escape(message).replace(r"\*", ".+").replace(r"\{\}", ".+")
+    assert any(re.search(expression, text) for text in QUOTED)
+
+
+def test_there_are_messages_to_compare() -> None:
+    assert len(MESSAGES) > 90
+    assert "DynamoDB failed (*). *" in MESSAGES  # an argument of an exception
+    assert "Check the credentials and the region." in MESSAGES  # a value of a dictionary
+
+
+def library_texts() -> list[str]:
+    """Return what the headings about tokens quote from PyJWT and google-auth."""
+    section = TROUBLESHOOTING.split("\n## 401: ")[1].split("\n## 403")[0]
+    headings = [line for line in section.splitlines() if line.startswith("### `refused: ")]
+    quoted = re.findall(r"`([^`]+)`", "".join(headings))
+    return [text for text in quoted if not text.startswith("refused: ")]
+
+
+def test_texts_of_the_libraries_are_theirs() -> None:
+    modules = [jwt.api_jws, jwt.api_jwt, jwt.exceptions, google.auth.jwt, google.oauth2.id_token]
+    source = "".join(map(inspect.getsource, modules))
+    texts = library_texts()
+    assert len(texts) > 15
+    for text in texts:
+        text = text.replace("<claim>", "{self.claim}")
+        text = text.replace("Invalid header string", "Invalid header string: {e}")
+        assert text.partition(" (")[0] in source, text
