@@ -2,7 +2,9 @@
 
 import ast
 import inspect
+import io
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -10,9 +12,12 @@ import sys
 from collections.abc import Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from textwrap import dedent
 from types import ModuleType
 from typing import Any, NamedTuple
+from unittest import mock
 
+import bcrypt
 import boto3
 import google.auth.jwt
 import google.oauth2.id_token
@@ -26,11 +31,14 @@ ROOT = Path(__file__).parent.parent
 NAMES = [
     "caching",
     "cors",
+    "custom-authorizer",
     "google",
+    "moving-to-cognito",
     "permissions",
     "revoking-tokens",
     "rotating-secrets",
     "securing-login",
+    "testing",
     "websocket",
 ]
 PAGES = {name: (ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in NAMES}
@@ -57,9 +65,9 @@ class Fence(NamedTuple):
 
 def fences(page: str) -> list[Fence]:
     """Return the fenced blocks of a page."""
-    pattern = r"^([^\n]*)\n```(\w+)\n(.*?)^```$"
+    pattern = r"^ *([^\n]*)\n *```(\w+)\n(.*?)^ *```$"
     found = re.findall(pattern, PAGES[page], re.MULTILINE | re.DOTALL)
-    return [Fence(language, above, text) for above, language, text in found]
+    return [Fence(language, above, dedent(text)) for above, language, text in found]
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -322,6 +330,74 @@ def test_expired_connection_is_closed_and_forgotten(connections: Any, gone: bool
     connections.lambda_handler({"source": "aws.scheduler"}, None)
 
 
+@pytest.mark.parametrize(("page", "position"), [("testing", 0), ("testing", 1)])
+def test_examples_of_tests_pass(page: str, position: int, tmp_path: Path) -> None:
+    (tmp_path / "test_example.py").write_text(blocks(page, "python")[position])
+    require_pytest_passes(tmp_path)
+
+
+def test_own_authorizer_passes_its_tests(tmp_path: Path) -> None:
+    authorizer, tests = blocks("custom-authorizer", "python")
+    (tmp_path / "api_key_authorizer.py").write_text(authorizer)
+    (tmp_path / "test_example.py").write_text(tests)
+    require_pytest_passes(tmp_path)
+
+
+def require_pytest_passes(folder: Path) -> None:
+    """Run the tests in a folder, as a reader does who has the handlers there."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    said = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert said.returncode == 0, said.stdout
+
+
+PASSWORD_HASH = bcrypt.hashpw(b"correct horse", bcrypt.gensalt(4)).decode()
+
+
+@pytest.mark.parametrize("password", ["correct horse", "wrong", "", "x" * 73])
+def test_migration_trigger_accepts_only_the_right_password(
+    password: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("USER_CREDENTIALS_TABLE_NAME", "user_credentials")
+    (tmp_path / "trigger.py").write_text(blocks("moving-to-cognito", "python")[1])
+    trigger: Any = module_at(tmp_path / "trigger.py")
+    item = {"passwordHash": {"S": PASSWORD_HASH}}
+    event = {
+        "triggerSource": "UserMigration_Authentication",
+        "userName": "anna@example.com",
+        "request": {"password": password},
+        "response": {},
+    }
+    with Stubber(trigger.dynamodb) as table:
+        table.add_response("get_item", {"Item": item})
+        if password != "correct horse":
+            with pytest.raises(ValueError, match="Invalid user_id or password"):
+                trigger.lambda_handler(event, None)
+            return
+        response = trigger.lambda_handler(event, None)["response"]
+    assert response["finalUserStatus"] == "CONFIRMED"
+    assert response["userAttributes"] == {"email": "anna@example.com", "email_verified": "true"}
+
+
+def test_export_writes_the_users_with_a_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    users: list[dict[str, Any]] = [
+        {"user_id": {"S": "anna"}, "passwordHash": {"S": PASSWORD_HASH}},
+        {"user_id": {"S": "a b"}, "passwordHash": {"S": PASSWORD_HASH}},
+        {"user_id": {"S": "1139"}},
+    ]
+    client = mock.Mock()
+    client.get_paginator.return_value.paginate.return_value = [{"Items": users}]
+    monkeypatch.setattr(boto3, "client", lambda _: client)
+    monkeypatch.setattr(sys, "argv", ["export_users.py", "user_credentials", "hash"])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("cognito:username,name,hash,email\n"))
+    (tmp_path / "export_users.py").write_text(blocks("moving-to-cognito", "python")[0])
+    module_at(tmp_path / "export_users.py")
+    rows = capsys.readouterr().out.splitlines()
+    assert rows == ["cognito:username,name,hash,email", f"anna,,{PASSWORD_HASH},"]
+
+
 @pytest.mark.parametrize("page", NAMES)
 def test_json_is_json_and_python_compiles(page: str) -> None:
     for text in blocks(page, "json"):
@@ -360,7 +436,7 @@ def test_commands_that_need_aws_are_marked(page: str) -> None:
     for fence in fences(page):
         if fence.language != "sh":
             continue
-        pattern = r"^(\w+=\$\()?(aws|curl|wscat|make deploy) "
+        pattern = r"^(\w+=\$\()?(aws|curl|wscat|make deploy|python export_users.py) "
         needs = bool(re.search(pattern, fence.text, re.MULTILINE))
         assert needs == (fence.above == "<!-- needs AWS -->"), fence.text
 
