@@ -13,6 +13,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,7 +52,7 @@ ELSEWHERE = {  # how a command begins: the test that runs it, or why none does
     r"make deploy": "test_deploy.py",
     r"(CI=true )?make ": "a check itself, or a tool for one",
     r"python3? -m |\. \.venv|(uv )?pip ": "Python itself",
-    r"python who_may_call.py": "test_task_pages.py",
+    r"python who_may_call.py": "test_task_pages.py",  # and here, for the console guide
     r"openssl ": "the test of the proposed secret",
     r"sha256sum |zip ": "programs of others",
 }
@@ -279,6 +280,13 @@ def test_llms_txt_and_readme_list_every_page() -> None:
         assert pages - moved <= set(re.findall(r"\]\((docs/[\w-]+\.md)", index))
 
 
+def test_llms_txt_and_readme_call_every_page_by_its_title() -> None:
+    for index in (README.split("\n## Documentation\n")[1], PAGES["llms.txt"]):
+        for text, page in re.findall(r"^- \[(.+)\]\((docs/[\w-]+\.md)\)", index, re.MULTILINE):
+            title, _, _ = PAGES[page].partition("\n")
+            assert f"# {text}" == title
+
+
 # The settings
 
 
@@ -448,10 +456,11 @@ def test_token_validation_expression_matches_tokens_only() -> None:
 
 
 def test_policies_of_the_console_guide_are_those_of_the_template() -> None:
-    lists = re.findall(r"dynamodb:Attributes:\n((?: +- \w+\n)+)", read("template_http.yaml"))
-    attributes = [re.findall(r"\w+", each) for each in lists]
+    lists = re.findall(r"dynamodb:Attributes:\n((?: +- \w+\n)+)", read("template.yaml"))
+    login, authorizer, google, websocket = [re.findall(r"\w+", each) for each in lists]
+    assert websocket == authorizer  # the guide names the authorizer's policy for both
     policies = [block for block in blocks("docs/console.md", "json") if "Statement" in block]
-    for policy, names in zip(policies, attributes, strict=True):
+    for policy, names in zip(policies, [login, authorizer, google], strict=True):
         assert json.loads(policy)["Statement"][0]["Condition"] == {
             "ForAllValues:StringEquals": {"dynamodb:Attributes": names},
             "StringEquals": {"dynamodb:Select": "SPECIFIC_ATTRIBUTES"},
@@ -463,7 +472,24 @@ def test_log_format_of_the_console_guide_is_that_of_the_template(template: str) 
     texts = blocks("docs/console.md", "text")
     shown = [json.loads(text) for text in texts if '"time"' in text]
     formats = re.findall(r"Format: >-\n(.*?\})\n", read(template), re.DOTALL)
-    assert json.loads(formats[0]) in shown
+    assert formats
+    for each in formats:
+        assert json.loads(each) in shown
+
+
+def test_list_of_the_console_guide_allows_what_the_guide_says() -> None:
+    [listed] = [text for text in blocks("docs/console.md", "text") if "ALLOWED_RESOURCE" in text]
+    [command] = [text for text in blocks("docs/console.md", "sh") if "who_may_call.py" in text]
+    [shown] = [text for text in blocks("docs/console.md", "text") if "(no scope)" in text]
+    arguments = shlex.split(shell(command.replace("python who_may_call.py", "printf '%q '")))
+    assert arguments[0] == re.sub(r"ALLOWED_RESOURCE_ARNS=|\s", "", listed)
+    printed = shell(command.replace("python ", f"{sys.executable} "))
+    assert printed.splitlines() == textwrap.dedent(shown).splitlines()
+
+
+def shell(command: str) -> str:
+    """Run a block of commands in the folder of the kit, and return what it prints."""
+    return subprocess.check_output(["bash", "-c", command], cwd=ROOT, text=True)
 
 
 def test_console_guide_sets_what_the_checklist_asks_for() -> None:
@@ -491,6 +517,7 @@ MISLEADING = {  # words that readers misunderstood, and what to write
     r"by hand\b": "manually, in the console",
     r"rights\b": "permissions",
     r"tokensValidFrom|--log-out": "tokenVersion, --revoke-tokens",
+    r"(native|API Gateway's own) JWT": "API Gateway's built-in JWT authorizer",
 }
 
 
