@@ -25,14 +25,13 @@ Event        Lambda proxy integration of a REST or HTTP API, behind an authorize
 Responses    200  The result, as JSON-RPC. A tool that fails has a result with "isError": true.
              202  The message is a notification. It has no result.
              400  JSON-RPC error: the body isn't one JSON-RPC message or has more than 400,000
-                  characters, the tool is unknown, the parameters are wrong, the revision isn't
-                  supported, or (2026-07-28) a header is missing or contradicts the body.
+                  characters, the revision isn't supported, or (2026-07-28) a header is missing or
+                  contradicts the body.
              401  JSON-RPC error: the route has no authorizer that names the user.
-             404  JSON-RPC error: the method is unknown.
              405  The HTTP method isn't POST.
-             A tool outside the caller's scope counts as unknown. In the revisions before
-             2026-07-28, errors for unknown tools, unknown methods and wrong parameters have
-             status 200. There are no CORS headers: agents don't need them.
+             A tool that is unknown or outside the caller's scope, and wrong parameters, are a
+             JSON-RPC error with status 400, and an unknown method with 404. In the revisions
+             before 2026-07-28, both have status 200. There are no CORS headers: HTTP APIs set them.
 Caching      None: the response forbids it. Scopes are checked here and not in the authorizer's
              policy, because API Gateway caches the policy, and the tool's name is in the body.
 Version      2.0.0 (CHANGELOG.md says what changed)
