@@ -270,11 +270,13 @@ def last_error(errors: str) -> str:
 
 
 def remove_extras(stage: Path) -> None:
-    """Remove tests, command line scripts, and RECORD, pip's list of files, which names them."""
+    """Remove tests and command line scripts, also from RECORD, pip's list of a package's files."""
     for folder in (stage / "bin", *stage.rglob("tests")):
         shutil.rmtree(folder, ignore_errors=True)
     for record in stage.glob("*.dist-info/RECORD"):
-        record.unlink()
+        lines = record.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if (stage / line.split(",")[0]).is_file()]
+        record.write_text("".join(kept), encoding="utf-8")
 
 
 def add_bytecode(stage: Path) -> None:

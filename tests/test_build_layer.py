@@ -101,12 +101,20 @@ def test_layer_has_sorted_names_below_python_one_date_and_plain_modes(small: Pat
     assert modes[".py"] == "0o100644"
 
 
-def test_layer_has_metadata_and_licenses_but_no_scripts_tests_or_record(small: Path) -> None:
+def test_layer_has_metadata_and_licenses_but_no_scripts_or_tests(small: Path) -> None:
     names = "\n".join(unzipped(small))
     assert "python/pure-1.0.dist-info/METADATA" in names
     assert "python/pure-1.0.dist-info/licenses/LICENSE" in names
-    for unwanted in ("bin/", "tests/", "RECORD"):
-        assert unwanted not in names
+    assert "bin/" not in names
+    assert "tests/" not in names
+
+
+def test_record_of_a_package_lists_the_files_that_the_layer_has(small: Path) -> None:
+    files = unzipped(small)
+    lines = files["python/pure-1.0.dist-info/RECORD"].decode().splitlines()
+    listed = {f"python/{line.split(',')[0]}" for line in lines}
+    assert "python/pure/__init__.py" in listed
+    assert listed <= set(files)
 
 
 def test_layer_has_bytecode_that_is_never_checked_and_names_its_place_on_lambda(
