@@ -4,31 +4,29 @@ By default, everybody with a Google account is accepted. To restrict that, set
 GOOGLE_HOSTED_DOMAINS or USER_CREDENTIALS_TABLE_NAME. If both are set, both apply.
 
 Environment
-    GOOGLE_CLIENT_ID       required   OAuth client ID of your app, as in the token's "aud" claim.
-                                      Several are comma-separated. Your app must ask Google for
-                                      the scopes "openid email".
-    GOOGLE_HOSTED_DOMAINS  optional   Google Workspace domains, comma-separated. If set, the "hd"
-                                      claim must be one of them. Only "hd" proves membership: an
-                                      e-mail address or an "internal" consent screen doesn't.
-    USER_CREDENTIALS_TABLE_NAME       optional   DynamoDB table with the users (key: user_id, a
-                                      string), or its ARN. If set, only Google users with an item
-                                      are accepted: its user_id is the token's "sub" claim, and
-                                      its scope is the user's scope. To add a user, let the user
-                                      try once. The log line "refused: user not in the table" has
-                                      the sub and the e-mail address. Then run:
-                  python create_password.py --no-password --table <table> --user-id <sub>
-                                      Add --scope admin to give the user the scope admin.
-    ALLOWED_RESOURCE_ARNS  optional   Method ARNs that a valid token may call, comma-separated.
-                                      Wildcards: * (any characters, including "/") and ? (one
-                                      character). Default: all methods of the stage.
-                                      <scope>=<ARN> applies only to users with that scope. It
-                                      adds access, but can't restrict what another entry allows.
-                                      Without the table, no user has a scope.
-                                      Example (write it in one line), the second entry for admins:
-                  arn:aws:execute-api:eu-west-1:123456789012:abcdef1234/prod/GET/api,
-                  admin=arn:aws:execute-api:eu-west-1:123456789012:abcdef1234/prod/*
-    AWS_LAMBDA_LOG_LEVEL   optional   Lambda sets it if you choose a log level for the function.
-                                      Default: INFO
+    GOOGLE_CLIENT_ID   required
+        OAuth client ID of your app, as in the token's "aud" claim. Several are comma-separated.
+        Your app must ask Google for the scopes "openid email".
+    GOOGLE_HOSTED_DOMAINS   optional
+        Google Workspace domains, comma-separated. If set, the "hd" claim must be one of them.
+        Only "hd" proves membership: an e-mail address or an "internal" consent screen doesn't.
+    USER_CREDENTIALS_TABLE_NAME   optional
+        DynamoDB table with the users (key: user_id, a string), or its ARN. If set, only Google
+        users with an item are accepted: its user_id is the token's "sub" claim, and its scope is
+        the user's scope.
+        To add a user, let the user try once. The log line "refused: user not in the table" has
+        the sub and the e-mail address. Then run this, with --scope admin for an admin:
+            python create_password.py --no-password --table <table> --user-id <sub>
+    ALLOWED_RESOURCE_ARNS   optional
+        Method ARNs that a valid token may call, comma-separated. Default: all methods of the
+        stage. Wildcards: * (any characters, including "/") and ? (one character).
+        <scope>=<ARN> applies only to users with that scope. It adds access, but can't restrict
+        what another entry allows. Without the table, no user has a scope.
+        Example (write it in one line), the second entry for admins:
+            arn:aws:execute-api:eu-west-1:123456789012:abcdef1234/prod/GET/api,
+            admin=arn:aws:execute-api:eu-west-1:123456789012:abcdef1234/prod/*
+    AWS_LAMBDA_LOG_LEVEL   optional
+        Lambda sets it if you choose a log level for the function. Default: INFO
 
 Runtime      Python 3.11 or newer. Handler of a pasted file: lambda_function.lambda_handler
 Layer        google_auth (google-auth, requests), see docs/layers.md. boto3, for the table, comes

@@ -3,19 +3,21 @@
 The JWTs are signed with HS256: login and authorizers share one secret.
 
 Environment
-    JWT_SECRET             required   Signing secret, the same as login's. At least 32 bytes
-                                      (RFC 7518 §3.2) and 10 different characters.
-                                      To generate one: openssl rand -hex 32
-    JWT_SECRET_PREVIOUS    optional   Second secret that is accepted while you rotate JWT_SECRET.
-                                      It is never used to sign.
-    JWT_ISSUER             optional   Required "iss" claim. If unset, "iss" isn't checked.
-    JWT_AUDIENCE           optional   The "aud" claim must be or contain this value. If unset, a
-                                      token with an "aud" claim is rejected (RFC 7519 §4.1.3).
-    USER_CREDENTIALS_TABLE_NAME       optional   Login's DynamoDB table, or its ARN. If set, the
-                                      tokens of deleted users are rejected, and those whose
-                                      "token_version" claim isn't the user's current tokenVersion.
-    AWS_LAMBDA_LOG_LEVEL   optional   Lambda sets it if you choose a log level for the function.
-                                      Default: INFO
+    JWT_SECRET   required
+        Signing secret, the same as login's. At least 32 bytes (RFC 7518 §3.2) and 10 different
+        characters. To generate one: openssl rand -hex 32
+    JWT_SECRET_PREVIOUS   optional
+        Second secret that is accepted while you rotate JWT_SECRET. It is never used to sign.
+    JWT_ISSUER   optional
+        Required "iss" claim. If unset, "iss" isn't checked.
+    JWT_AUDIENCE   optional
+        The "aud" claim must be or contain this value. If unset, a token with an "aud" claim is
+        rejected (RFC 7519 §4.1.3).
+    USER_CREDENTIALS_TABLE_NAME   optional
+        Login's DynamoDB table, or its ARN. If set, the tokens of deleted users are rejected, and
+        those whose "token_version" claim isn't the user's current tokenVersion.
+    AWS_LAMBDA_LOG_LEVEL   optional
+        Lambda sets it if you choose a log level for the function. Default: INFO
 
 Runtime      Python 3.11 or newer. Handler of a pasted file: lambda_function.lambda_handler
 Layer        basic_auth (PyJWT), see docs/layers.md. boto3, for the table, comes with the runtime.

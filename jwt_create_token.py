@@ -3,22 +3,24 @@
 The JWT is signed with HS256: login and authorizers share one secret.
 
 Environment
-    USER_CREDENTIALS_TABLE_NAME       required   DynamoDB table with the users, or its ARN. Its key
-                                      is user_id. Its other attributes, which create_password.py
-                                      writes, are strings, too: passwordHash (bcrypt), tokenVersion
-                                      (see Revoking) and scope (such as "read admin").
-    JWT_SECRET             required   Signing secret, the same as the authorizers'. At least 32
-                                      bytes (RFC 7518 §3.2) and 10 different characters.
-                                      To generate one: openssl rand -hex 32
-    JWT_ISSUER             optional   "iss" claim of the tokens. Set it on the authorizers too.
-    JWT_AUDIENCE           optional   "aud" claim of the tokens. Set it on the authorizers too.
-    JWT_TTL_SECONDS        optional   Lifetime of a token in seconds, at most 2592000 (30 days).
-                                      Default: 3600
-    CORS_ALLOW_ORIGIN      optional   The one origin whose pages may read the responses.
-                                      Default: * (all). Let API Gateway answer the OPTIONS
-                                      request that a browser sends first.
-    AWS_LAMBDA_LOG_LEVEL   optional   Lambda sets it if you choose a log level for the function.
-                                      Default: INFO
+    USER_CREDENTIALS_TABLE_NAME   required
+        DynamoDB table with the users, or its ARN. Its key is user_id. Its other attributes, which
+        create_password.py writes, are strings, too: passwordHash (bcrypt), tokenVersion (see
+        Revoking) and scope (such as "read admin").
+    JWT_SECRET   required
+        Signing secret, the same as the authorizers'. At least 32 bytes (RFC 7518 §3.2) and 10
+        different characters. To generate one: openssl rand -hex 32
+    JWT_ISSUER   optional
+        "iss" claim of the tokens. Set it on the authorizers, too.
+    JWT_AUDIENCE   optional
+        "aud" claim of the tokens. Set it on the authorizers, too.
+    JWT_TTL_SECONDS   optional
+        Lifetime of a token in seconds, at most 2592000 (30 days). Default: 3600
+    CORS_ALLOW_ORIGIN   optional
+        The one origin whose pages may read the responses. Default: * (all). Let API Gateway
+        answer the OPTIONS request that a browser sends first.
+    AWS_LAMBDA_LOG_LEVEL   optional
+        Lambda sets it if you choose a log level for the function. Default: INFO
 
 Runtime      Python 3.11 or newer. Handler of a pasted file: lambda_function.lambda_handler
 Layer        basic_auth (PyJWT, bcrypt), see docs/layers.md. boto3 comes with the runtime.

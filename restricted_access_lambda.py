@@ -4,11 +4,11 @@ Replace it with your own backend: the function shows where a backend finds the c
 protect itself: without an authorizer on the route, everybody gets a response.
 
 Environment
-    CORS_ALLOW_ORIGIN     optional   The one origin whose pages may read the responses.
-                                     Default: * (all). Let API Gateway answer the OPTIONS
-                                     request that a browser sends first.
-    AWS_LAMBDA_LOG_LEVEL  optional   Lambda sets it if you choose a log level for the function.
-                                     Default: INFO
+    CORS_ALLOW_ORIGIN   optional
+        The one origin whose pages may read the responses. Default: * (all). Let API Gateway
+        answer the OPTIONS request that a browser sends first.
+    AWS_LAMBDA_LOG_LEVEL   optional
+        Lambda sets it if you choose a log level for the function. Default: INFO
 
 Runtime      Python 3.11 or newer. Handler of a pasted file: lambda_function.lambda_handler
 Layer        none

@@ -5,8 +5,8 @@ responses only. Revisions: 2025-06-18, 2025-11-25 (both begin with "initialize")
 To offer your own tools, change TOOLS and the functions above it. The rest can stay as it is.
 
 Environment
-    AWS_LAMBDA_LOG_LEVEL  optional   Lambda sets it if you choose a log level for the function.
-                                     Default: INFO
+    AWS_LAMBDA_LOG_LEVEL   optional
+        Lambda sets it if you choose a log level for the function. Default: INFO
 
 Runtime      Python 3.11 or newer. Handler of a pasted file: lambda_function.lambda_handler
 Layer        none
