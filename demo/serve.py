@@ -48,14 +48,23 @@ def serve(endpoint: str, words: list[str]) -> int:
     parameters = parsed(words)
     print("Deploying template.yaml and template_http.yaml to an AWS emulator ...", flush=True)
     rest, http = deploy_kit(endpoint, parameters)
-    google = parameters.get("GoogleClientId", "").partition(",")[0]
-    query = urlencode({"api": rest.api, "ws": rest.websocket, "google": google}, safe=":/")
-    print(f"\nOpen this page:\n  {publish_page(endpoint)}?{query}")
+    print(f"\nOpen this page:\n  {publish_page(endpoint)}?{page_settings(rest, parameters)}")
     print("\nOr paste these lines into another terminal:")
     print(commands(endpoint, rest, http, parameters))
     print("Ctrl-C ends it all.", flush=True)
     signal.pause()
     return 0
+
+
+def page_settings(rest: Stack, parameters: dict[str, str]) -> str:
+    """Return the query string of the page's address."""
+    settings = {
+        "api": rest.api,
+        "ws": rest.websocket,
+        "ws_token": "query",  # the emulator doesn't confirm subprotocols
+        "google": parameters.get("GoogleClientId", "").partition(",")[0],
+    }
+    return urlencode(settings, safe=":/")
 
 
 def parsed(words: list[str]) -> dict[str, str]:
