@@ -21,7 +21,7 @@ from support.gateway import Gateway, websocket_api
 from support.http_server import QuietHandler, listening
 from support.tokens import aimed_at, google_token, make_jwt
 
-from demo.emulator import Stack, aws, create_user, deploy, emulator
+from demo.emulator import Stack, create_user, deploy, emulator, publish_page
 
 SOURCE = (ROOT / "try.html").read_text()
 PASSWORD = "password123"
@@ -60,26 +60,10 @@ def stacks() -> Iterator[dict[str, Stack]]:
         create_user(endpoint, "testuser", PASSWORD)
         create_user(endpoint, SCRIPT, PASSWORD)
         create_user(endpoint, "testuser", PASSWORD, table="user_credentials_http")
-        publish(endpoint)
+        publish_page(endpoint)
         for stack in (rest, http):  # A function's first run is slow, more so on a busy machine.
             requests.post(f"{stack.api}/auth", "{}", timeout=60)
         yield {"rest": rest, "http": http}
-
-
-def publish(endpoint: str) -> None:
-    """Put the page into a bucket of the emulator that everyone may read."""
-    statement = {
-        "Effect": "Allow",
-        "Principal": "*",
-        "Action": "s3:GetObject",
-        "Resource": "arn:aws:s3:::page/*",
-    }
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    s3 = aws(endpoint, "s3")
-    s3.create_bucket(Bucket="page")
-    s3.delete_public_access_block(Bucket="page")
-    s3.put_bucket_policy(Bucket="page", Policy=policy)
-    s3.put_object(Bucket="page", Key="try.html", Body=SOURCE.encode(), ContentType="text/html")
 
 
 @pytest.fixture(scope="module")
