@@ -118,10 +118,19 @@ def test_secrets_are_hidden_in_the_console(template: str) -> None:
     assert hidden == ["JwtSecret", "JwtSecretPrevious"]
 
 
-def test_console_shows_parameters_in_the_order_of_the_template() -> None:
-    interface = written(REST)["Metadata"]["AWS::CloudFormation::Interface"]
+@each_template
+def test_console_shows_parameters_in_the_order_of_the_template(template: str) -> None:
+    interface = written(template)["Metadata"]["AWS::CloudFormation::Interface"]
     shown = [name for group in interface["ParameterGroups"] for name in group["Parameters"]]
-    assert shown == list(parameters(REST))
+    assert shown == list(parameters(template))
+
+
+@each_template
+def test_no_printed_command_has_a_password(template: str) -> None:
+    outputs = written(template)["Outputs"]
+    login = outputs["Step2LogIn"]["Value"]["Fn::Sub"]
+    assert login.startswith("read -rs PASSWORD; printf ")
+    assert "<password>" not in str(outputs)
 
 
 def test_parameters_of_both_templates_have_the_same_rules() -> None:
