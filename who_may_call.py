@@ -50,7 +50,9 @@ GREEDY_VARIABLE = r"\{[^{}\s]+\+\}"  # {proxy+}
 # the ARN of an entry is a pattern as it is: no entry has braces.
 #     ?  one character               *  any number of characters
 #     {  one character except "/"    }  any number of characters except "/"
-# So {} is one segment of a path, and ?* is a rest of a path.
+# So {} is one segment of a path, and ?* is a rest of a path. For example, GET /orders/{id} has the
+# pattern <stage>/GET/orders/{}, which matches <stage>/GET/orders/7, but not <stage>/GET/orders/7/x.
+# STAGE and METHOD are such patterns, and not format strings.
 STAGE = "arn:{}:execute-api:{}:{}:{}/{}"
 METHOD = STAGE + "/{}/*"
 Rests = frozenset[str]  # what is left of patterns after a part of a text
@@ -134,10 +136,15 @@ def one_stage(listed: Entries, wanted: str) -> tuple[str, Entries]:
     stages = [[STAGE], [f"*:{wanted}"]]
     kept = []
     for entry in listed:
-        if shortest(*stages, [front(entry.arn)]):
+        if shortest(*stages, [front(entry.arn)]):  # the entry matches an ARN of this stage
             kept.append(entry)
+    if not kept and wanted != "*":
+        raise ValueError(
+            f"No entry of the list is for stage {wanted}. "
+            "Correct --stage, for example to abcdef1234/prod."
+        )
     fronts = [[front(entry.arn)] for entry in kept]
-    stage = shortest(*stages, *fronts)
+    stage = shortest(*stages, *fronts)  # an ARN that all these entries match
     if not kept or not stage:
         raise ValueError(
             "The entries of the list have no API and stage in common. "
@@ -167,8 +174,10 @@ def all_routes(texts: list[str], stage: str) -> list[Route]:
 
 def route_names(text: str) -> list[str]:
     """Return the routes in a text, each with one verb: "GET,POST/api" is two routes."""
-    if text in ("", "$default"):
-        return text.split()
+    if not text:
+        return []
+    if text == "$default":
+        return [text]
     verbs, slash, path = text.partition("/")
     names = []
     for verb in verbs.rstrip().split(","):
@@ -303,7 +312,7 @@ def front_warnings(listed: Entries, routes: list[Route]) -> list[str]:
 
 
 def has_all_segments(entry: Entry) -> bool:
-    """Tell whether an entry has all segments of a method ARN, unlike for example <stage>/*."""
+    """Tell whether an entry, unlike <stage>/*, needs no wildcard that matches "/"."""
     return shortest([METHOD], [in_segments(entry.arn)]) is not None
 
 
@@ -335,7 +344,7 @@ def shortest(*inside: Sequence[str], outside: Sequence[str] = ()) -> str | None:
     The search tries short texts before long ones. It goes on only with the first of all texts that
     leave the same rests of the patterns to match, because the same continuations fit all of them.
     """
-    lists = [*inside, outside]
+    lists = [*inside, outside]  # outside is the last one, here and in each state
     characters = alphabet(lists)
     start = tuple(map(with_skips, lists))
     texts = {start: ""}

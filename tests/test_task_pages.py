@@ -223,6 +223,18 @@ def test_the_table_of_token_versions_is_what_the_authorizer_decides(
         assert outcome == f"rejected: `{caplog.messages[-1]}"
 
 
+@pytest.mark.parametrize("command", commands("rotating-secrets", "make deploy"))
+def test_rotation_deploys_nothing_if_a_secret_is_missing(command: str) -> None:
+    script = "make() { echo deployed \"$@\"; }\n" + command.replace("<your-bucket>", "bucket")
+    shell = ["sh", "-c", script]
+    secrets = {"OLD": "old-secret", "NEW": "new-secret"}
+    said = subprocess.check_output(shell, env=secrets, text=True)
+    assert said.startswith("deployed deploy BUCKET=bucket PARAMETERS=JwtSecret=")
+    for missing in re.findall(r"\$\W?(\w+)", command):
+        said = subprocess.run(shell, env=secrets | {missing: ""}, capture_output=True, text=True)
+        assert (said.returncode != 0, said.stdout) == (True, "")
+
+
 class Table:
     """DynamoDB in memory, as far as create_password.py needs it: which users there are."""
 

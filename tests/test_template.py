@@ -128,9 +128,11 @@ def test_console_shows_parameters_in_the_order_of_the_template(template: str) ->
 @each_template
 def test_no_printed_command_has_a_password(template: str) -> None:
     outputs = written(template)["Outputs"]
-    login = outputs["Step2LogIn"]["Value"]["Fn::Sub"]
-    assert login.startswith("read -rs PASSWORD; printf ")
     assert "<password>" not in str(outputs)
+    command = re.sub(r"\$\{[\w.:]+\}", "api", outputs["Step2LogIn"]["Value"]["Fn::Sub"])
+    shell = ["bash", "-c", "curl() { cat; }\n" + command]
+    body = subprocess.check_output(shell, input="correct horse\n", text=True)
+    assert json.loads(body) == {"user_id": "testuser", "password": "correct horse"}
 
 
 def test_parameters_of_both_templates_have_the_same_rules() -> None:

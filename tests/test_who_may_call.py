@@ -240,7 +240,7 @@ def test_entries_for_other_stages_are_left_out(run: Run, stage: str, cells: dict
 def test_stage_that_no_entry_is_for_is_refused(run: Run, stage: str) -> None:
     status, lines, errors = run(f"{PROD}/GET/api", "GET /api", "--stage", stage)
     assert (status, lines) == (2, [])
-    assert "--stage" in errors
+    assert f"No entry of the list is for stage {stage}. Correct --stage" in errors
 
 
 # The warnings.
