@@ -225,7 +225,7 @@ def test_the_table_of_token_versions_is_what_the_authorizer_decides(
 
 @pytest.mark.parametrize("command", commands("rotating-secrets", "make deploy"))
 def test_rotation_deploys_nothing_if_a_secret_is_missing(command: str) -> None:
-    script = "make() { echo deployed \"$@\"; }\n" + command.replace("<your-bucket>", "bucket")
+    script = 'make() { echo deployed "$@"; }\n' + command.replace("<your-bucket>", "bucket")
     shell = ["sh", "-c", script]
     secrets = {"OLD": "old-secret", "NEW": "new-secret"}
     said = subprocess.check_output(shell, env=secrets, text=True)
