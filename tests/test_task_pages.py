@@ -228,8 +228,8 @@ def test_rotation_deploys_nothing_if_a_secret_is_missing(command: str) -> None:
     script = 'make() { echo deployed "$@"; }\n' + command.replace("<your-bucket>", "bucket")
     shell = ["sh", "-c", script]
     secrets = {"OLD": "old-secret", "NEW": "new-secret"}
-    said = subprocess.check_output(shell, env=secrets, text=True)
-    assert said.startswith("deployed deploy BUCKET=bucket PARAMETERS=JwtSecret=")
+    printed = subprocess.check_output(shell, env=secrets, text=True)
+    assert printed.startswith("deployed deploy BUCKET=bucket PARAMETERS=JwtSecret=")
     for missing in re.findall(r"\$\W?(\w+)", command):
         said = subprocess.run(shell, env=secrets | {missing: ""}, capture_output=True, text=True)
         assert (said.returncode != 0, said.stdout) == (True, "")
