@@ -477,16 +477,20 @@ def check_stage_and_method(resource: str) -> None:
     """Raise ValueError for an ARN that doesn't end in <API ID>/<stage>/<METHOD>/<path>."""
     api, _, rest = resource.partition("/")
     stage, _, rest = rest.partition("/")
-    method, slash, _ = rest.partition("/")
-    methods = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
     if "*" in api or "*" in stage:
         return  # the wildcard also covers what follows
-    if api and stage and stage not in methods:
-        if "*" in method or method == "$default":  # $default is a route of HTTP APIs
-            return
-        if slash and (method in methods or "?" in method):  # ? is a wildcard, too
-            return
-    raise ValueError("needs <API ID>/<stage>/<METHOD>/<path>, with the method in capitals or as *.")
+    if not api or not stage or stage in METHODS or not names_method(rest):
+        raise ValueError(
+            "needs <API ID>/<stage>/<METHOD>/<path>, with the method in capitals or as *."
+        )
+
+
+def names_method(rest: str) -> bool:
+    """Tell whether the end of an ARN, <METHOD>/<path>, can match a method."""
+    method, slash, _ = rest.partition("/")
+    if "*" in method or method == "$default":  # $default is a route of HTTP APIs
+        return True
+    return bool(slash) and (method in METHODS or "?" in method)  # ? is a wildcard, too
 
 
 # ---- End of the shared code ----
