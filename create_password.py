@@ -222,7 +222,7 @@ def read_password() -> str:
         return password
     print("Reading the password from standard input.", file=sys.stderr)
     try:
-        line = sys.stdin.readline()
+        line = sys.stdin.buffer.readline().decode()  # UTF-8, also if the terminal is set otherwise
     except UnicodeDecodeError:
         raise ValueError("The password is not valid UTF-8.") from None
     return line.removesuffix("\n").removesuffix("\r")
@@ -314,7 +314,8 @@ def dynamodb_client() -> Any:
             raise NoCredentialsError
         return session.client("dynamodb", config=timeouts)
     except (BotoCoreError, ValueError) as error:  # ValueError: AWS_ENDPOINT_URL isn't a URL
-        raise RuntimeError(f"{error} {fix_for(type(error).__name__)}") from None
+        problem = str(error).removesuffix(".")
+        raise RuntimeError(f"{problem}. {fix_for(type(error).__name__)}") from None
 
 
 def fix_for(error_name: str) -> str:

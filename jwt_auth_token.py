@@ -18,12 +18,13 @@ Environment
         stage. Wildcards: * (any characters, including "/") and ? (one character).
         <scope>=<ARN> applies only to tokens with that scope. It adds access, but can't restrict
         what another entry allows.
-        Example (write it in one line), the second entry for admins:
+        Example (write it on one line, the second entry is for admins):
             arn:aws:execute-api:eu-west-1:123456789012:abcdef1234/prod/GET/api,
             admin=arn:aws:execute-api:eu-west-1:123456789012:abcdef1234/prod/*
     USER_CREDENTIALS_TABLE_NAME   optional
-        Login's DynamoDB table, or its ARN. If set, the tokens of deleted users are rejected, and
-        those whose "token_version" claim isn't the user's current tokenVersion.
+        Login's DynamoDB table, or its ARN. If set, a token is rejected if its user was deleted, or
+        if its "token_version" claim isn't the user's current tokenVersion. create_password.py
+        changes the tokenVersion to revoke tokens.
     AWS_LAMBDA_LOG_LEVEL   optional
         Lambda sets it if you choose a log level for the function. Default: INFO
 
@@ -50,8 +51,8 @@ Caching      Any TTL of the authorizer's cache is safe: the policy depends on th
 Context      user_id, scope ("" if the token has none) and authorized (true), for the backend.
 Rotation     1. Authorizers: JWT_SECRET = new, JWT_SECRET_PREVIOUS = old.
              2. Login: JWT_SECRET = new.
-             3. After JWT_TTL_SECONDS: remove JWT_SECRET_PREVIOUS. Until then, both secrets are
-                accepted, so nobody has to log in again.
+             3. After the lifetime of a token (login's JWT_TTL_SECONDS): remove JWT_SECRET_PREVIOUS.
+                Until then, both secrets are accepted, so nobody has to log in again.
 Copies       Code below a line "The same in ..." also stands in other files of the repository.
              If you change it, change it there, too.
 Version      2.0.0 (CHANGELOG.md says what changed)
@@ -175,7 +176,7 @@ def check_stage_and_method(resource: str) -> None:
         return  # the wildcard also covers what follows
     if not api or not stage or stage in METHODS or not names_method(rest):
         raise ValueError(
-            "needs <API ID>/<stage>/<METHOD>/<path>, with the method in capitals or as *."
+            "needs <API ID>/<stage>/<METHOD>/<path>, with a method such as GET, or * for ANY."
         )
 
 

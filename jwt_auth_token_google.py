@@ -22,7 +22,7 @@ Environment
         stage. Wildcards: * (any characters, including "/") and ? (one character).
         <scope>=<ARN> applies only to users with that scope. It adds access, but can't restrict
         what another entry allows. Without the table, no user has a scope.
-        Example (write it in one line), the second entry for admins:
+        Example (write it on one line, the second entry is for admins):
             arn:aws:execute-api:eu-west-1:123456789012:abcdef1234/prod/GET/api,
             admin=arn:aws:execute-api:eu-west-1:123456789012:abcdef1234/prod/*
     AWS_LAMBDA_LOG_LEVEL   optional
@@ -38,8 +38,8 @@ Memory       256 MB, timeout 10 s. Fetching Google's certificates usually gives 
 Responses    401  The token is missing, invalid or expired, the user is not in the table, or not
                   in GOOGLE_HOSTED_DOMAINS. The function raises Exception("Unauthorized"), which
                   API Gateway turns into a 401. (AWS documents this for REST APIs only.) Dates
-                  are checked with 10 seconds of tolerance. In the log, InvalidValue means that the
-                  token has expired, or that GOOGLE_CLIENT_ID is not its "aud" claim.
+                  are checked with 10 seconds of tolerance. In the log, InvalidValue usually
+                  means that the token has expired, or that GOOGLE_CLIENT_ID isn't its "aud" claim.
              403  The token is valid, but ALLOWED_RESOURCE_ARNS doesn't allow this method for it.
              500  A setting is missing or invalid, or Google's certificates or DynamoDB are not
                   available. The log says which.
@@ -53,8 +53,8 @@ Token source The Authorization header: "Bearer <ID token>", or the ID token only
 Caching      Any TTL of the authorizer's cache is safe: the policy depends on the token, the user,
              the stage and the settings, never on the method that was called. An expired token, or
              one of a removed user, can work until the TTL ends.
-Certificates Cached for as long as Google allows, at most a day. If Google can't be reached, the
-             expired ones are used for up to a day more.
+Certificates Cached for as long as Google allows, but at least a minute and at most a day. If Google
+             can't be reached, the expired ones are used for up to a day more.
 Context      sub, email, scope ("" without the table) and authorized (true), for the backend. The
              principal is "sub": it never changes, while an e-mail address can
              (developers.google.com/identity/openid-connect/openid-connect).
@@ -165,7 +165,7 @@ def check_stage_and_method(resource: str) -> None:
         return  # the wildcard also covers what follows
     if not api or not stage or stage in METHODS or not names_method(rest):
         raise ValueError(
-            "needs <API ID>/<stage>/<METHOD>/<path>, with the method in capitals or as *."
+            "needs <API ID>/<stage>/<METHOD>/<path>, with a method such as GET, or * for ANY."
         )
 
 

@@ -14,8 +14,9 @@ Environment
         The "aud" claim must be or contain this value. If unset, a token with an "aud" claim is
         rejected (RFC 7519 §4.1.3).
     USER_CREDENTIALS_TABLE_NAME   optional
-        Login's DynamoDB table, or its ARN. If set, the tokens of deleted users are rejected, and
-        those whose "token_version" claim isn't the user's current tokenVersion.
+        Login's DynamoDB table, or its ARN. If set, a token is rejected if its user was deleted, or
+        if its "token_version" claim isn't the user's current tokenVersion. create_password.py
+        changes the tokenVersion to revoke tokens.
     AWS_LAMBDA_LOG_LEVEL   optional
         Lambda sets it if you choose a log level for the function. Default: INFO
 
@@ -48,8 +49,8 @@ Context      userId, scope ("" if the token has none), authorized (true) and exp
              expiry in Unix seconds). The backend gets these values with every message.
 Rotation     1. Authorizers: JWT_SECRET = new, JWT_SECRET_PREVIOUS = old.
              2. Login: JWT_SECRET = new.
-             3. After JWT_TTL_SECONDS: remove JWT_SECRET_PREVIOUS. Until then, both secrets are
-                accepted, so nobody has to log in again.
+             3. After the lifetime of a token (login's JWT_TTL_SECONDS): remove JWT_SECRET_PREVIOUS.
+                Until then, both secrets are accepted, so nobody has to log in again.
 Copies       Code below a line "The same in ..." also stands in other files of the repository.
              If you change it, change it there, too.
 Version      2.0.0 (CHANGELOG.md says what changed)

@@ -24,11 +24,12 @@ Event        Lambda proxy integration of a REST, HTTP or WebSocket API, behind a
                  {"claims": <claims>}            JWT or Cognito authorizer of a REST API, or JWT
                                                  authorizer of an HTTP API (payload 1.0)
 Responses    200  {"timestamp": <Unix seconds>, "caller": "<user>"}. The caller is null if the
-                  authorizer names none, or if there is no authorizer. On the route $connect of a
-                  WebSocket API, a client that offers the subprotocol access_token gets it
-                  confirmed, because a browser otherwise closes the connection.
+                  authorizer names none, or if there is no authorizer. On the $connect route of a
+                  WebSocket API, the response confirms the subprotocol access_token if the client
+                  offers it. Otherwise, a browser closes the connection.
              502  A setting is invalid. The log says which. (HTTP APIs respond with 500.)
-Caching      None: the response forbids it.
+Caching      None: the response forbids it. Don't turn on the stage cache of a REST API for this
+             route: it could give the response for one caller to another.
 Copies       Code below a line "The same in ..." also stands in other files of the repository.
              If you change it, change it there, too.
 Version      2.0.0 (CHANGELOG.md says what changed)

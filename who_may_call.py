@@ -481,7 +481,7 @@ def check_stage_and_method(resource: str) -> None:
         return  # the wildcard also covers what follows
     if not api or not stage or stage in METHODS or not names_method(rest):
         raise ValueError(
-            "needs <API ID>/<stage>/<METHOD>/<path>, with the method in capitals or as *."
+            "needs <API ID>/<stage>/<METHOD>/<path>, with a method such as GET, or * for ANY."
         )
 
 

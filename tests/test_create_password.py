@@ -1,7 +1,6 @@
 """create_password.py: what it prints and writes, what it rejects, and that it shows no password."""
 
 import contextlib
-import io
 import json
 import os
 import re
@@ -20,6 +19,7 @@ from support.deploy import SECRET, WATCH, Deploy, outcome
 from support.events import proxy_event, token_event
 from support.fake_dynamodb import HANG_UP, FakeTable, Reply, error, fake_dynamodb
 from support.files import ROOT
+from support.pipe import pipe
 from support.tokens import make_jwt
 
 import create_password
@@ -53,7 +53,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     monkeypatch.setattr(bcrypt, "gensalt", lambda rounds: gensalt(4))
 
     def run(piped: str | None, *arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "stdin", object() if piped is None else io.StringIO(piped))
+        monkeypatch.setattr(sys, "stdin", object() if piped is None else pipe(piped))
         try:
             status = create_password.main(list(arguments))
         except SystemExit as stop:
@@ -208,7 +208,7 @@ def test_help_is_the_manual(run: Run) -> None:
 def test_piping_says_that_the_password_is_read(
     run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO(PASSWORD))
+    monkeypatch.setattr(sys, "stdin", pipe(PASSWORD))
     create_password.main([])
     assert capsys.readouterr().err == "Reading the password from standard input.\n"
 
@@ -280,7 +280,7 @@ def test_short_password_gets_a_warning(run: Run, length: int) -> None:
         pytest.param("\0" * 8, "invisible character", id="NUL"),
         pytest.param(f"\ufeff{PASSWORD}", "invisible character", id="byte order mark"),
         pytest.param(f"{PASSWORD}\u200b", "invisible character", id="zero width space"),
-        pytest.param(f"{PASSWORD}\ud800", "invisible character", id="lone surrogate"),
+        pytest.param(f"{PASSWORD}\ud800", "not valid UTF-8", id="lone surrogate"),
         pytest.param("testuser", "must not be the user_id", id="the user_id"),
     ],
 )

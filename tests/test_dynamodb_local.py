@@ -5,7 +5,6 @@ or fail if CI is set. DYNAMODB_LOCAL_URL names a DynamoDB Local that runs elsewh
 """
 
 import contextlib
-import io
 import json
 import os
 import shutil
@@ -27,6 +26,7 @@ import pytest
 from support.deploy import CONNECT_ARN, SECRET, WATCH, Deploy, Function
 from support.fake_dynamodb import AWS
 from support.files import ROOT
+from support.pipe import pipe
 from support.tokens import SYMMETRIC, make_jwt
 
 import create_password
@@ -135,7 +135,7 @@ def kit(
     request: pytest.FixtureRequest, deploy: Deploy, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Kit]:
     kit = Kit(deploy, GIVEN or f"http://127.0.0.1:{request.getfixturevalue('service').port}")
-    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{NEW_PASSWORD}\n"))
+    monkeypatch.setattr(sys, "stdin", pipe(f"{NEW_PASSWORD}\n"))
     yield kit
     kit.table.delete()
     for client in (

@@ -6,7 +6,6 @@ in the test module that ELSEWHERE names.
 
 import ast
 import functools
-import io
 import json
 import re
 import runpy
@@ -23,6 +22,7 @@ from samtranslator.yaml_helper import yaml_parse
 from support.deploy import SECRET, Deploy
 from support.events import token_event
 from support.files import HANDLERS, ROOT
+from support.pipe import pipe
 from support.tokens import AUTHORIZERS, Target, make_jwt
 
 import create_password
@@ -232,7 +232,7 @@ def test_create_password_accepts_what_is_printed(
         user_id = arguments[arguments.index("--user-id") + 1]
         name = arguments[arguments.index("--table") + 1]
         create_password.main(["--user-id", user_id, "--table", name, "--no-password"])
-    monkeypatch.setattr(sys, "stdin", io.StringIO("a password of 28 characters.\n"))
+    monkeypatch.setattr(sys, "stdin", pipe("a password of 28 characters.\n"))
     assert create_password.main(arguments) == 0
 
 
