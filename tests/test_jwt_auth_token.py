@@ -336,6 +336,12 @@ def test_malformed_entry_stops_the_function_with_its_number(
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
+@pytest.mark.parametrize(("listed", "number"), [(f",{ARN}", 1), (f"{ARN},{ARN},", 3)])
+def test_extra_comma_is_told_with_its_place(deploy: Deploy, listed: str, number: int) -> None:
+    with pytest.raises(ValueError, match=f"entry {number} is empty"):
+        deploy("jwt_auth_token", JWT_SECRET=SECRET, ALLOWED_RESOURCE_ARNS=listed)
+
+
 # Other settings, in all authorizers that read them.
 
 PEM = certificate("secret")
