@@ -188,7 +188,7 @@ def names_method(rest: str) -> bool:
     return bool(slash) and (method in METHODS or "?" in method)  # ? is a wildcard, too
 
 
-# ---- Only in this file ----
+# ---- End of the copies ----
 
 JWT_SECRET = signing_secret("JWT_SECRET")
 JWT_SECRET_PREVIOUS = ""

@@ -177,7 +177,7 @@ def names_method(rest: str) -> bool:
     return bool(slash) and (method in METHODS or "?" in method)  # ? is a wildcard, too
 
 
-# ---- Only in this file ----
+# ---- End of the copies ----
 
 
 def google_client_ids() -> list[str]:

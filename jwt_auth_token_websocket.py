@@ -108,7 +108,7 @@ def signing_secret(name: str) -> str:
     return secret
 
 
-# ---- Only in this file ----
+# ---- End of the copies ----
 
 JWT_SECRET = signing_secret("JWT_SECRET")
 JWT_SECRET_PREVIOUS = ""

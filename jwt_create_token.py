@@ -125,7 +125,7 @@ def cors_origin() -> str:
     return origin
 
 
-# ---- Only in this file ----
+# ---- End of the copies ----
 
 
 def token_lifetime() -> int:
@@ -151,7 +151,7 @@ CORS_ALLOW_ORIGIN = cors_origin()
 MAX_BODY = 10_000  # bytes: to parse a larger one could cost more than bcrypt
 SALT = r"[./A-Za-z0-9]{21}[.Oeu]"  # 128 bits: 21 characters of 6 bits, and one of 2
 DIGEST = r"[./A-Za-z0-9]{31}"
-BCRYPT_HASH = re.compile(rf"\$2[abxy]\$\d\d\${SALT}{DIGEST}")
+BCRYPT_HASH = re.compile(rf"\$2[abxy]\$[0-9][0-9]\${SALT}{DIGEST}")
 MAX_COST = 15  # a hash that costs more could outlast the function's timeout
 # The hash of random bytes that nobody knows, for users who don't exist.
 DUMMY_HASH = "$2b$12$XizYodWE.wi0uI0O215WQ.NzeMa11/dM2kJZDkQiqVjHlp4lstL/W"

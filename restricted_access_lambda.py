@@ -68,7 +68,7 @@ def cors_origin() -> str:
     return origin
 
 
-# ---- Only in this file ----
+# ---- End of the copies ----
 
 CORS_ALLOW_ORIGIN = cors_origin()
 

@@ -493,7 +493,7 @@ def names_method(rest: str) -> bool:
     return bool(slash) and (method in METHODS or "?" in method)  # ? is a wildcard, too
 
 
-# ---- End of the shared code ----
+# ---- End of the copies ----
 
 
 if __name__ == "__main__":

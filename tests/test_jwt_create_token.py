@@ -381,7 +381,7 @@ UNUSABLE_TEXTS = [
     HASH_12.replace("$2b$", "$2z$"),
     HASH_12.replace("a", "é"),
     HASH_12.replace("uu5", "uv5"),  # a salt of too many bits, for which bcrypt raises an error
-    *(HASH_12.replace("$12$", f"${cost}$") for cost in ("03", "16", "99", "1x")),
+    *(HASH_12.replace("$12$", f"${cost}$") for cost in ("03", "16", "99", "1x", "1\u0662")),
 ]
 UNUSABLE_ITEMS: list[Any] = [
     None,

@@ -420,7 +420,7 @@ def test_rules_of_the_list_are_the_authorizers_letter_for_letter() -> None:
     _, shared = (
         (ROOT / "who_may_call.py").read_text().split("# ---- The same in jwt_auth_token.py ----\n")
     )
-    shared, _ = shared.split("# ---- End of the shared code ----\n")
+    shared, _ = shared.split("# ---- End of the copies ----\n")
     functions = re.split(r"^(?=def )", shared.strip(), flags=re.MULTILINE)
     assert len(functions) == 8  # the first is empty
     assert not [function for function in functions if function.strip() not in authorizer]
